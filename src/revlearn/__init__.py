@@ -1,0 +1,43 @@
+"""revlearn: learning, run backwards.
+
+Exact gradients through training, by running stochastic gradient descent with momentum backwards
+bit for bit.
+"""
+
+from importlib.metadata import PackageNotFoundError, version
+
+from . import datasets, estimators, gradients, losses, models, testing
+from .errors import FixedPointOverflowError, NonFiniteError, ReversalError, RevlearnError
+from .fixed_point import from_fixed, to_fixed
+from .information_buffer import InformationBuffer
+from .optimizers import SGD
+from .schedules import logit, sigmoid
+from .training import Tape, record, train
+
+try:
+    __version__ = version("revlearn")
+except PackageNotFoundError:  # a source tree that was never installed
+    __version__ = "unknown"
+
+__all__ = [
+    "SGD",
+    "FixedPointOverflowError",
+    "InformationBuffer",
+    "NonFiniteError",
+    "ReversalError",
+    "RevlearnError",
+    "Tape",
+    "__version__",
+    "datasets",
+    "estimators",
+    "from_fixed",
+    "gradients",
+    "logit",
+    "losses",
+    "models",
+    "record",
+    "sigmoid",
+    "testing",
+    "to_fixed",
+    "train",
+]

@@ -1,0 +1,50 @@
+"""What can go wrong in a run, and where."""
+
+from __future__ import annotations
+
+
+class RevlearnError(Exception):
+    """Base of all errors that revlearn raises about a run.
+
+    Attributes
+    ----------
+    index : int or None
+        Position in the flat vector, where the failing routine knows one.
+    slot : str or None
+        Which part of the state: ``"weights"``, ``"velocity"``.
+    step : int or None
+        Step of training at which it happened.
+    leaf : str or None
+        Name of the leaf, for example ``weights['W1'][3, 4]``.
+    """
+
+    def __init__(self, message: str, *, index: int | None = None):
+        super().__init__(message)
+        self.message = message
+        self.index = index
+        self.slot: str | None = None
+        self.step: int | None = None
+        self.leaf: str | None = None
+
+    def at(self, *, step: int | None = None, leaf: str | None = None) -> RevlearnError:
+        """Add where it happened to the message; return the error, to be raised."""
+        self.step, self.leaf = step, leaf
+        where = [f"step {step}"] * (step is not None) + [f"leaf {leaf}"] * (leaf is not None)
+        self.args = (f"at {', '.join(where)}: {self.message}",)
+        return self
+
+
+class FixedPointOverflowError(RevlearnError, OverflowError):
+    """A number does not fit the fixed-point range."""
+
+
+class NonFiniteError(RevlearnError, FloatingPointError):
+    """A gradient or an initial value is not a finite number."""
+
+
+class ReversalError(RevlearnError, RuntimeError):
+    """A step run backwards did not arrive where the step forwards had started."""
+
+
+class DataError(RevlearnError, OSError):
+    """A data file is missing, cannot be downloaded, or is damaged."""

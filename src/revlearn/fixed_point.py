@@ -1,0 +1,174 @@
+r"""Real numbers as 64-bit integers.
+
+An integer :math:`i` stands for the real number :math:`i / 2^b`, with :math:`b = 52`
+unless told otherwise: a range of ±2048 in steps of 2.2e-16. Sums of integers are exact,
+so each addition can be undone by a subtraction. Rounding happens once, when a real number
+becomes an integer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .errors import FixedPointOverflowError, NonFiniteError
+
+FRACTION_BITS = 52
+# Elements worked on at a time: a few arrays of this many 8-byte numbers fit the fast caches.
+BLOCK = 16384
+
+_LIMIT = 2.0**63
+
+
+def blocks(size: int) -> Iterator[slice]:
+    """Cut ``range(size)`` into consecutive cache-sized slices."""
+    for start in range(0, size, BLOCK):
+        yield slice(start, min(start + BLOCK, size))
+
+
+def to_fixed(values: ArrayLike, fraction_bits: int = FRACTION_BITS) -> NDArray[np.int64]:
+    r"""Round real numbers to fixed point, :math:`\mathrm{rint}(x\,2^b)`.
+
+    Parameters
+    ----------
+    values : array_like of float
+        Real numbers, any shape.
+    fraction_bits : int
+        Number of bits after the binary point, `b`.
+
+    Returns
+    -------
+    ndarray of int64
+        Integers of the same shape.
+
+    Raises
+    ------
+    NonFiniteError
+        If a value is NaN or infinite.
+    FixedPointOverflowError
+        If a value lies outside ±2**(63 − fraction_bits).
+
+    Examples
+    --------
+    >>> to_fixed([1.0, -0.5], fraction_bits=4)
+    array([16, -8])
+    """
+    values = np.asarray(values, dtype=np.float64)
+    fixed = np.zeros(values.shape, dtype=np.int64)
+    add_scaled(fixed.reshape(-1), values.reshape(-1), 2.0**fraction_bits)
+    return fixed
+
+
+def from_fixed(
+    fixed: NDArray[np.int64], fraction_bits: int = FRACTION_BITS, out: NDArray | None = None
+) -> NDArray[np.float64]:
+    r"""Read fixed-point integers as real numbers, :math:`i / 2^b`.
+
+    Integers of more than 53 significant bits are rounded to the nearest float.
+
+    Parameters
+    ----------
+    fixed : ndarray of int64
+        Integers, any shape.
+    fraction_bits : int
+        Number of bits after the binary point, `b`.
+    out : ndarray of float64, optional
+        Where to write the result.
+
+    Returns
+    -------
+    ndarray of float64
+        Real numbers of the same shape.
+
+    Examples
+    --------
+    >>> from_fixed(to_fixed([0.25, -3.0]))
+    array([ 0.25, -3.  ])
+    """
+    return np.multiply(fixed, 2.0**-fraction_bits, out=out)
+
+
+def add_scaled(target: NDArray[np.int64], values: NDArray, scale: float) -> None:
+    r"""Add :math:`\mathrm{rint}(\text{scale}\cdot\text{values})` to `target`, in place.
+
+    Rounding to nearest is symmetric, so calling it again with ``-scale`` restores `target`
+    exactly.
+
+    Parameters
+    ----------
+    target : ndarray of int64, shape (size,)
+        Fixed-point numbers.
+    values : ndarray of float64 or int64, shape (size,)
+        What to add, before scaling.
+    scale : float
+        Factor, with the unit of the fixed-point numbers in it.
+
+    Raises
+    ------
+    NonFiniteError
+        If a scaled value is NaN or infinite.
+    FixedPointOverflowError
+        If a scaled value or a sum does not fit 64 bits. The block of `target` in which it
+        happens is left as it was.
+    """
+    product = np.empty(min(BLOCK, target.size), dtype=np.float64)
+    increment = np.empty(product.size, dtype=np.int64)
+    for block in blocks(target.size):
+        part, size = target[block], block.stop - block.start
+        scaled, whole = product[:size], increment[:size]
+        np.multiply(values[block], scale, out=scaled)
+        np.rint(scaled, out=scaled)
+        largest = max(scaled.max(), -scaled.min())
+        if not largest < _LIMIT:
+            _refuse(scaled, block.start)
+        np.copyto(whole, scaled, casting="unsafe")
+        # Only a block that comes near the limit is looked at number by number.
+        if max(int(part.max()), -int(part.min())) + int(largest) >= 2**63:
+            _check_sum(part, whole, block.start)
+        part += whole
+
+
+def _refuse(scaled: NDArray[np.float64], start: int) -> None:
+    """Say which of the scaled values cannot become a 64-bit integer."""
+    bad = int(np.argmin(np.abs(scaled) < _LIMIT))
+    if np.isnan(scaled[bad]):
+        raise NonFiniteError("a value is not a number", index=start + bad)
+    raise FixedPointOverflowError("a value does not fit the fixed-point range", index=start + bad)
+
+
+def _check_sum(part: NDArray[np.int64], whole: NDArray[np.int64], start: int) -> None:
+    """Raise if ``part + whole`` wraps around: its sign then differs from both of theirs."""
+    total = part + whole
+    wrapped = ((part ^ total) & (whole ^ total)) < 0
+    if wrapped.any():
+        raise FixedPointOverflowError(
+            "a sum does not fit the fixed-point range", index=start + int(np.argmax(wrapped))
+        )
+
+
+# Odd multipliers, so that a change of one number always changes the sum; fixed, so that
+# checksums mean the same in every process.
+_MULTIPLIERS = np.random.RandomState(0).randint(0, 2**63, size=BLOCK, dtype=np.uint64) * np.uint64(
+    2
+) + np.uint64(1)
+
+
+def checksum(*arrays: NDArray[np.int64]) -> int:
+    r"""Fold integers into 64 bits: a dot product with fixed odd numbers, modulo 2**64.
+
+    Examples
+    --------
+    >>> a = np.arange(5, dtype=np.int64)
+    >>> checksum(a) == checksum(a.copy()), checksum(a) == checksum(a[::-1].copy())
+    (True, False)
+    """
+    total = 0
+    for array in arrays:
+        words = array.view(np.uint64)
+        for block in blocks(words.size):
+            part = words[block]
+            # Horner's rule: the place of a block counts, too.
+            total = total * 0x9E3779B97F4A7C15 + int(np.dot(part, _MULTIPLIERS[: part.size]))
+    return total % 2**64

@@ -1,0 +1,253 @@
+r"""Stochastic gradient descent with momentum, exactly reversible.
+
+.. math::
+
+    v_{t+1} &= \gamma_t\,v_t - (1 - \gamma_t)\,g_t \\
+    w_{t+1} &= w_t + \alpha_t\,v_{t+1}
+
+Maclaurin, Duvenaud and Adams (2015), Algorithms 1 to 3, with the errata stated in the book.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, ClassVar
+
+import numpy as np
+from autograd.extend import defvjp, primitive
+from numpy.typing import NDArray
+
+from ..errors import RevlearnError
+from ..fixed_point import add_scaled, from_fixed
+from ..information_buffer import InformationBuffer
+from ..parameters import Layout
+from .base import Adjoint, ExactRun, GradientAndPullbackAt, GradientAt, Optimizer, Vector
+
+
+class SGD(Optimizer):
+    r"""Gradient descent with momentum: v ← γ v − (1 − γ) g, then w ← w + α v.
+
+    Parameters
+    ----------
+    learning_rate : schedule
+        α, any finite number.
+    momentum : schedule
+        γ, in (0, 1]. It is rounded to the nearest ratio n/d with d = 2**momentum_bits, that is
+        by at most 2**-17 with the default, and the ratio is used wherever γ stands. Its
+        hypergradient is that of the ratio.
+    dampening : float, optional
+        The gradient enters with the factor 1 − dampening. By default the factor is 1 − γ, as in
+        the paper, which at γ = 1 shuts the gradient out. With 0 it is the classical heavy ball,
+        which at γ = 1 is the leapfrog.
+    momentum_bits : int, optional
+        Bits of the denominator of γ, at most 32. Each step adds a digit below n/2**fraction_bits
+        to the velocity as noise, so more bits make the ratio finer and the noise larger.
+
+    Notes
+    -----
+    A *schedule* is a scalar, an array of shape (steps,), or a nest shaped like the weights of
+    either. Momentum 0 would discard all 64 bits of the velocity at each step.
+
+    References
+    ----------
+    D. Maclaurin, D. Duvenaud, R. P. Adams, "Gradient-based Hyperparameter Optimization through
+    Reversible Learning", ICML 2015.
+
+    Examples
+    --------
+    >>> SGD(learning_rate=0.1, momentum=0.9).schedules
+    {'learning_rate': 0.1, 'momentum': 0.9}
+    """
+
+    slots: ClassVar[tuple[str, ...]] = ("velocity",)
+
+    def __init__(
+        self,
+        learning_rate: Any,
+        momentum: Any,
+        *,
+        dampening: float | None = None,
+        momentum_bits: int = 16,
+    ):
+        if not 1 <= momentum_bits <= 32:
+            raise ValueError(f"momentum_bits must lie in 1..32, not {momentum_bits}")
+        self.schedules = {"learning_rate": learning_rate, "momentum": momentum}
+        self.dampening = dampening
+        self.momentum_bits = momentum_bits
+
+    def start(
+        self,
+        state: dict[str, Vector],
+        schedules: dict[str, NDArray[np.float64]],
+        layout: Layout,
+        fraction_bits: int,
+    ) -> ExactSGD:
+        """Round the initial state to integers; see :class:`Optimizer`."""
+        return ExactSGD(self, state, schedules, layout, fraction_bits)
+
+    def float_step(
+        self, state: dict[str, Any], gradient: Any, rates: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Return one leaf's weights and velocity after a step, in floats."""
+        momentum = _nearest_ratio(rates["momentum"], self.momentum_bits)
+        velocity = momentum * state["velocity"] - self.gain(momentum) * gradient
+        weights = state["weights"] + rates["learning_rate"] * velocity
+        return {"weights": weights, "velocity": velocity}
+
+    def gain(self, momentum: Any) -> Any:
+        """Return the factor of the gradient."""
+        return 1.0 - (momentum if self.dampening is None else self.dampening)
+
+
+class ExactSGD(ExactRun):
+    """Weights and velocity as integers, and the buffers that make the momentum reversible."""
+
+    def __init__(
+        self,
+        optimizer: SGD,
+        state: dict[str, Vector],
+        schedules: dict[str, NDArray[np.float64]],
+        layout: Layout,
+        fraction_bits: int,
+    ):
+        self._optimizer = optimizer
+        self._unit = 2.0**fraction_bits
+        self._fraction_bits = fraction_bits
+        self.integers = {slot: np.zeros(layout.size, dtype=np.int64) for slot in state}
+        for slot, values in state.items():
+            self._add(slot, slice(0, layout.size), values, self._unit)
+        # Leaves that share both schedules are worked on as one piece.
+        shared = all(len(rows) == 1 for rows in schedules.values())
+        self._pieces = [slice(0, layout.size)] if shared else layout.slices
+        self._learning_rate = schedules["learning_rate"]
+        self._numerator = numerators(schedules["momentum"], optimizer.momentum_bits)
+        self._buffers = [
+            InformationBuffer(piece.stop - piece.start, optimizer.momentum_bits)
+            for piece in self._pieces
+        ]
+
+    def step(self, t: int, gradient: Vector) -> None:
+        """Advance by one step; see :class:`ExactRun`."""
+        for i, piece in enumerate(self._pieces):
+            velocity = self.integers["velocity"][piece]
+            learning_rate, _, gain = self._rates(i, t)
+            self._buffers[i].multiply(velocity, int(self._row(self._numerator, i)[t]))
+            self._add("velocity", piece, gradient[piece], -gain * self._unit)
+            self._add("weights", piece, velocity, learning_rate)
+
+    def unstep(self, t: int, gradient_at: GradientAt) -> None:
+        """Undo one step; see :class:`ExactRun`."""
+        self._undo_weights(t)
+        self._undo_velocity(t, gradient_at(self.values("weights")))
+
+    def unstep_with_adjoint(
+        self, t: int, gradient_and_pullback_at: GradientAndPullbackAt, adjoint: Adjoint
+    ) -> None:
+        """Undo one step and its derivative (the paper's Algorithm 2); see :class:`ExactRun`."""
+        d_weights, d_velocity = adjoint.slots["weights"], adjoint.slots["velocity"]
+
+        velocity = self.values("velocity")  # v_{t+1}
+        for i, piece in enumerate(self._pieces):
+            learning_rate, _, _ = self._rates(i, t)
+            self._row(adjoint.schedules["learning_rate"], i)[t] += (
+                d_weights[piece] @ velocity[piece]
+            )
+            d_velocity[piece] += learning_rate * d_weights[piece]
+
+        self._undo_weights(t)
+        gradient, pull_back = gradient_and_pullback_at(self.values("weights"))
+        self._undo_velocity(t, gradient)
+
+        from_fixed(self.integers["velocity"], self._fraction_bits, out=velocity)  # v_t
+        cotangent = np.empty_like(gradient)
+        for i, piece in enumerate(self._pieces):
+            _, momentum, gain = self._rates(i, t)
+            slope = d_velocity[piece] @ velocity[piece]
+            if self._optimizer.dampening is None:
+                slope += d_velocity[piece] @ gradient[piece]
+            self._row(adjoint.schedules["momentum"], i)[t] += slope
+            np.multiply(d_velocity[piece], -gain, out=cotangent[piece])
+            d_velocity[piece] *= momentum
+
+        to_weights, to_hyper = pull_back(cotangent)
+        d_weights += to_weights
+        adjoint.hyper += to_hyper
+
+    def copy(self) -> ExactSGD:
+        """Return an independent run in the same state."""
+        other = copy.copy(self)
+        other.integers = {slot: numbers.copy() for slot, numbers in self.integers.items()}
+        other._buffers = [buffer.copy() for buffer in self._buffers]
+        return other
+
+    def values(self, slot: str) -> Vector:
+        """Return the weights or the velocity as real numbers."""
+        return from_fixed(self.integers[slot], self._fraction_bits)
+
+    @property
+    def num_bits(self) -> int:
+        """Bits of memory that the information buffers occupy."""
+        return sum(buffer.num_bits for buffer in self._buffers)
+
+    @property
+    def information(self) -> float:
+        """Bits of content: Σ log2(d/n) over weights and steps."""
+        return sum(buffer.information for buffer in self._buffers)
+
+    def _undo_weights(self, t: int) -> None:
+        for i, piece in enumerate(self._pieces):
+            learning_rate, _, _ = self._rates(i, t)
+            self._add("weights", piece, self.integers["velocity"][piece], -learning_rate)
+
+    def _undo_velocity(self, t: int, gradient: Vector) -> None:
+        for i, piece in enumerate(self._pieces):
+            _, _, gain = self._rates(i, t)
+            self._add("velocity", piece, gradient[piece], gain * self._unit)
+            velocity = self.integers["velocity"][piece]
+            self._buffers[i].divide(velocity, int(self._row(self._numerator, i)[t]))
+
+    def _add(self, slot: str, piece: slice, values: NDArray, scale: float) -> None:
+        """Add to one piece of a slot; an overflow names the slot and the place in the whole."""
+        try:
+            add_scaled(self.integers[slot][piece], values, scale)
+        except RevlearnError as error:
+            error.slot = slot
+            error.index = piece.start + (error.index or 0)
+            raise
+
+    def _row(self, schedule: NDArray, piece: int) -> NDArray:
+        return schedule[piece if len(schedule) > 1 else 0]
+
+    def _rates(self, piece: int, t: int) -> tuple[float, float, float]:
+        momentum = float(self._row(self._numerator, piece)[t]) / 2**self._optimizer.momentum_bits
+        learning_rate = float(self._row(self._learning_rate, piece)[t])
+        return learning_rate, momentum, self._optimizer.gain(momentum)
+
+
+def numerators(momentum: NDArray[np.float64], momentum_bits: int) -> NDArray[np.int64]:
+    """Return n of the ratios n / 2**momentum_bits nearest to the momenta.
+
+    Raises
+    ------
+    ValueError
+        If a momentum lies outside (0, 1].
+    """
+    outside = ~((momentum > 0.0) & (momentum <= 1.0))
+    if outside.any():
+        row, step = np.argwhere(outside)[0]
+        raise ValueError(
+            f"momentum is {momentum[row, step]} at step {step}; it must lie in (0, 1]. "
+            "At 0 each step would discard the whole velocity, 64 bits a weight, and nothing "
+            "cheaper than storing it brings it back; above 1 the velocity would grow"
+        )
+    denominator = 2.0**momentum_bits
+    return np.clip(np.rint(momentum * denominator), 1, denominator).astype(np.int64)
+
+
+@primitive
+def _nearest_ratio(momentum, momentum_bits):
+    return numerators(np.reshape(momentum, (1, 1)), momentum_bits)[0, 0] / 2.0**momentum_bits
+
+
+# The derivative is taken at the ratio, as if it could move freely.
+defvjp(_nearest_ratio, lambda ans, momentum, momentum_bits: lambda g: g, argnums=(0,))

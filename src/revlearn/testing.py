@@ -1,0 +1,127 @@
+"""Checks for losses and objectives of your own.
+
+A loss can be run backwards if it gives the same bits for the same arguments. An objective's
+hypergradient is right if it predicts what small changes of the hyperparameters do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from autograd import value_and_grad
+
+from .gradients import Loss
+from .optimizers import SGD, Optimizer
+from .parameters import Layout, Nest
+from .training import record
+
+
+def check_reversible(
+    loss: Loss,
+    weights: Nest,
+    hyper: Nest = None,
+    optimizer: Optimizer | None = None,
+    steps: int = 20,
+    **options: Any,
+) -> None:
+    """Train, rewind, and raise unless every step came back bit for bit.
+
+    Parameters
+    ----------
+    loss, weights, hyper
+        As for :func:`revlearn.train`.
+    optimizer : Optimizer, optional
+        By default SGD with learning rate 0.1 and momentum 0.9.
+    steps : int
+        Number of steps.
+    **options
+        Passed on to :func:`revlearn.record`.
+
+    Raises
+    ------
+    ReversalError
+        At the first step, counted from the end, whose gradient came out differently.
+
+    Examples
+    --------
+    >>> import autograd.numpy as np
+    >>> check_reversible(lambda w, hyper, t: np.sum(np.cos(w)), np.arange(3.0))
+    """
+    optimizer = optimizer or SGD(learning_rate=0.1, momentum=0.9)
+    for _ in record(loss, weights, hyper, optimizer, steps, **options).rewind():
+        pass
+
+
+def check_hypergradient(
+    objective: Callable[[Nest], Any],
+    hyper: Nest,
+    *,
+    directions: int = 3,
+    step: float = 1e-2,
+    rtol: float = 1e-2,
+    seed: int = 0,
+) -> None:
+    r"""Compare a hypergradient with finite differences along random directions; raise if they differ.
+
+    Along each direction d, drawn from the normal distribution and scaled to length √(number of
+    hyperparameters), the slope ∇f · d is compared with the five-point difference
+
+    .. math:: \frac{8\,[f(x+hd) - f(x-hd)] - [f(x+2hd) - f(x-2hd)]}{12\,h}
+
+    whose error is of order h⁴. The default step is wide because momentum is rounded to a ratio:
+    below 2**-17 a change of one momentum does nothing.
+
+    Parameters
+    ----------
+    objective : callable
+        ``objective(hyper)``, a scalar, differentiable by autograd.
+    hyper : nest
+        Where to compare.
+    directions : int
+        Number of random directions.
+    step : float
+        h, in the units of the hyperparameters.
+    rtol : float
+        Largest accepted difference, relative to the larger of the two slopes.
+    seed : int
+        Seed of the directions.
+
+    Raises
+    ------
+    AssertionError
+        If slopes differ; the message gives both.
+
+    Examples
+    --------
+    >>> import autograd.numpy as np
+    >>> import revlearn as rl
+    >>> def objective(hyper):
+    ...     optimizer = rl.SGD(np.exp(hyper["log_rate"]), rl.sigmoid(hyper["logit_momentum"]))
+    ...     return rl.train(lambda w, h, t: np.cos(w), 1.0, None, optimizer, steps=5)
+    >>> check_hypergradient(objective, {"log_rate": -1.0, "logit_momentum": 0.5})
+    """
+    layout = Layout(hyper, "hyper")
+    start = layout.flatten(hyper)
+
+    def along(flat: Any) -> Any:
+        return objective(layout.unflatten(flat))
+
+    _, gradient = value_and_grad(along)(start)
+    random = np.random.RandomState(seed)
+    for i in range(directions):
+        direction = random.randn(start.size)
+        direction *= np.sqrt(start.size) / np.linalg.norm(direction)
+        near, far = (
+            float(along(start + k * step * direction) - along(start - k * step * direction))
+            for k in (1, 2)
+        )
+        expected, found = (8 * near - far) / (12 * step), float(gradient @ direction)
+        if not abs(found - expected) <= rtol * max(abs(found), abs(expected)):
+            raise AssertionError(
+                f"direction {i}: the hypergradient's slope is {found:.6g}, finite differences with "
+                f"step {step:g} give {expected:.6g}. If the objective is rough on this scale "
+                "(chaotic training), neither means much; otherwise check that the loss uses "
+                "autograd.numpy throughout, and try another step"
+            )
