@@ -63,7 +63,7 @@ def check_hypergradient(
     rtol: float = 1e-2,
     seed: int = 0,
 ) -> None:
-    r"""Compare a hypergradient with finite differences along random directions; raise if they differ.
+    r"""Raise unless a hypergradient agrees with finite differences along random directions.
 
     Along each direction d, drawn from the normal distribution and scaled to length √(number of
     hyperparameters), the slope ∇f · d is compared with the five-point difference
