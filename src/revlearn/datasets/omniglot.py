@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,10 @@ _SHA256 = {
         "3ccaa407515a8778e5d0861875af38b17e418f301ad5bb3b5a6b65d901a41c7f"
     ),
 }
+
+_ENTRY = re.compile(
+    r"images_background_small\d/(?P<alphabet>[^/]+)/character(?P<character>\d+)/\d+_(?P<drawer>\d+)\.png"
+)
 
 
 @dataclass(frozen=True)
@@ -95,12 +99,13 @@ def omniglot(subset: int = 1) -> Omniglot:
     ink, alphabets, characters, drawers = [], [], [], []
     with zipfile.ZipFile(path) as archive:
         for entry in sorted(n for n in archive.namelist() if n.endswith(".png")):
-            _, alphabet, character, drawing = PurePosixPath(entry).parts
+            if not (match := _ENTRY.fullmatch(entry)):
+                raise DataError(f"{path} holds an unexpected entry: {entry}")
             with Image.open(io.BytesIO(archive.read(entry))) as image:
                 ink.append(np.asarray(image) == 0)
-            alphabets.append(alphabet)
-            characters.append(int(character.removeprefix("character")) - 1)
-            drawers.append(int(PurePosixPath(drawing).stem.split("_")[1]) - 1)
+            alphabets.append(match["alphabet"])
+            characters.append(int(match["character"]) - 1)
+            drawers.append(int(match["drawer"]) - 1)
     if any(drawing.shape != (105, 105) for drawing in ink):
         raise DataError(f"{path} holds drawings of other sizes than 105×105")
     return Omniglot(

@@ -1,0 +1,197 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from revlearn import InformationBuffer
+from revlearn.fixed_point import BLOCK
+
+D = 2**16
+
+
+class Paper:
+    """Algorithm 3 of the paper for one number, with Python's unbounded integers."""
+
+    def __init__(self):
+        self.i = 0
+
+    def multiply(self, c, n, d):
+        self.i = self.i * d + c % d
+        c = c // d
+        c = c * n + self.i % n
+        self.i //= n
+        return c
+
+    def divide(self, c, n, d):
+        self.i = self.i * n + c % n
+        c = c // n
+        c = c * d + self.i % d
+        self.i //= d
+        return c
+
+
+class Spilling(Paper):
+    """The same, with 32 bits put aside whenever a number below the bound could outgrow 64 bits."""
+
+    def __init__(self):
+        super().__init__()
+        self.bound, self.history, self.aside = 0, [], []
+
+    def multiply(self, c, n, d):
+        self.history.append((self.bound, len(self.aside)))
+        if n < d and self.bound * d + d - 1 >= 2**64:
+            self.aside.append(self.i % 2**32)
+            self.i, self.bound = self.i // 2**32, self.bound // 2**32
+        self.bound = max(self.bound, (self.bound * d + d - 1) // n) if n < d else self.bound
+        return super().multiply(c, n, d)
+
+    def divide(self, c, n, d):
+        c = super().divide(c, n, d)
+        self.bound, depth = self.history.pop()
+        if len(self.aside) > depth:
+            self.i = self.i * 2**32 + self.aside.pop()
+        return c
+
+    def content(self):
+        value = self.i
+        for digit in reversed(self.aside):
+            value = value * 2**32 + digit
+        return value
+
+
+def contents(buffer):
+    """Read the buffer as one unbounded integer per number."""
+    values = [int(word) for word in buffer._words]
+    for _, low in reversed(buffer._spilled):
+        values = [(value << 32) | int(digit) for value, digit in zip(values, low, strict=True)]
+    return values
+
+
+numbers = st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=6)
+ratios = st.lists(st.integers(1, D), min_size=1, max_size=120)
+
+
+@given(numbers, ratios)
+def test_equals_unbounded_integers_digit_for_digit(values, numerators):
+    buffer, fast = InformationBuffer(len(values)), np.array(values, dtype=np.int64)
+    references = [Spilling() for _ in values]
+    slow = list(values)
+    for n in numerators:
+        buffer.multiply(fast, n)
+        slow = [r.multiply(c, n, D) for r, c in zip(references, slow, strict=True)]
+        assert fast.tolist() == slow
+        assert contents(buffer) == [r.content() for r in references]
+    for n in reversed(numerators):
+        buffer.divide(fast, n)
+        slow = [r.divide(c, n, D) for r, c in zip(references, slow, strict=True)]
+        assert fast.tolist() == slow
+        assert contents(buffer) == [r.content() for r in references]
+    assert slow == values
+    assert contents(buffer) == [0] * len(values)
+    assert not buffer._spilled
+
+
+@given(numbers, st.integers(D // 2, D))
+def test_is_the_papers_algorithm_until_the_first_word_is_full(values, n):
+    buffer, fast = InformationBuffer(len(values)), np.array(values, dtype=np.int64)
+    references, slow = [Paper() for _ in values], list(values)
+    for _ in range(45):  # at most one bit each, beside 16 for the next digit
+        buffer.multiply(fast, n)
+        slow = [r.multiply(c, n, D) for r, c in zip(references, slow, strict=True)]
+    assert fast.tolist() == slow
+    assert contents(buffer) == [r.i for r in references]
+    assert buffer.num_bits == 64 * len(values)
+
+
+@given(numbers, st.lists(st.tuples(st.booleans(), st.integers(1, D)), max_size=150))
+def test_forwards_and_backwards_may_alternate(values, moves):
+    buffer, fast, done = InformationBuffer(len(values)), np.array(values, dtype=np.int64), []
+    for forwards, n in moves:
+        if forwards:
+            done.append((n, fast.copy(), contents(buffer)))
+            buffer.multiply(fast, n)
+        elif done:
+            n, before, content = done.pop()
+            buffer.divide(fast, n)
+            assert fast.tolist() == before.tolist()
+            assert contents(buffer) == content
+        assert all(int(word) <= buffer._bound for word in buffer._words)
+
+
+@given(st.integers(1, 32), numbers, st.data())
+def test_any_denominator(bits, values, data):
+    buffer, fast = InformationBuffer(len(values), bits), np.array(values, dtype=np.int64)
+    numerators = data.draw(st.lists(st.integers(1, 2**bits), min_size=1, max_size=40))
+    for n in numerators:
+        buffer.multiply(fast, n)
+    for n in reversed(numerators):
+        buffer.divide(fast, n)
+    assert fast.tolist() == values
+
+
+@pytest.mark.parametrize("gamma", [0.1, 0.3, 0.5, 0.9, 0.98, 0.999, 1.0])
+def test_memory_stays_near_the_information_at_every_length(gamma):
+    n, size = round(gamma * D), 3
+    buffer = InformationBuffer(size)
+    values = np.random.RandomState(0).randint(-(2**60), 2**60, size=size)
+    for step in range(1, 3001):
+        buffer.multiply(values, n)
+        assert buffer.information == pytest.approx(step * size * math.log2(D / n), rel=1e-9)
+        assert buffer.num_bits <= 1.03 * buffer.information + 64 * size
+        assert buffer.num_bits >= buffer.information
+
+
+@pytest.mark.parametrize("gamma", [0.5, 0.9])
+def test_content_is_as_large_as_the_information_claims(gamma):
+    n, steps = round(gamma * D), 2000
+    values = np.random.RandomState(0).randint(-(2**60), 2**60, size=50)
+    buffer = InformationBuffer(values.size)
+    for _ in range(steps):
+        buffer.multiply(values, n)
+    bits = np.mean([content.bit_length() for content in contents(buffer)])
+    assert bits == pytest.approx(steps * math.log2(D / n), rel=0.01)
+
+
+def test_many_blocks_are_as_good_as_one():
+    size = 2 * BLOCK + 77
+    values = np.random.RandomState(0).randint(-(2**62), 2**62, size=size)
+    buffer, fast = InformationBuffer(size), values.copy()
+    for _ in range(60):
+        buffer.multiply(fast, D // 2)
+    chosen = [0, BLOCK - 1, BLOCK, 2 * BLOCK + 76]
+    for place in chosen:
+        reference, slow = Spilling(), int(values[place])
+        for _ in range(60):
+            slow = reference.multiply(slow, D // 2, D)
+        assert slow == fast[place]
+    for _ in range(60):
+        buffer.divide(fast, D // 2)
+    assert np.array_equal(fast, values)
+
+
+def test_copy_is_independent():
+    buffer, values = InformationBuffer(2), np.array([12345, -99999], dtype=np.int64)
+    for _ in range(100):
+        buffer.multiply(values, D // 3)
+    copy, copied = buffer.copy(), values.copy()
+    before = contents(buffer)
+    for _ in range(100):
+        copy.divide(copied, D // 3)
+    assert copied.tolist() == [12345, -99999]
+    assert contents(buffer) == before
+    assert copy.num_bits == 2 * 64
+    assert buffer.num_bits > copy.num_bits
+
+
+def test_misuse_is_named():
+    buffer, values = InformationBuffer(1), np.array([5], dtype=np.int64)
+    with pytest.raises(IndexError, match="empty"):
+        buffer.divide(values, D // 2)
+    for numerator in (0, D + 1):
+        with pytest.raises(ValueError, match="numerator"):
+            buffer.multiply(values, numerator)
+    with pytest.raises(ValueError, match="denominator_bits"):
+        InformationBuffer(1, denominator_bits=33)
+    assert values.tolist() == [5]

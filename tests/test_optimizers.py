@@ -1,0 +1,277 @@
+"""Every optimizer: exact reversal, right hypergradients, bits near theory. One row each."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import autograd.numpy as np
+import pytest
+from autograd import value_and_grad
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import revlearn as rl
+from revlearn.parameters import Layout, map_leaves
+
+D = 2**16
+
+
+@dataclass
+class Case:
+    """How to make one optimizer, and what theory says of it."""
+
+    make: Any  # nest of schedules by name -> optimizer
+    unconstrained: dict[str, Any]  # name -> map from all real numbers to valid values
+    bits: Any  # value by name -> bits per parameter and step
+
+
+def ratio(momentum):
+    return min(max(round(momentum * D), 1), D)
+
+
+CASES = {
+    "SGD": Case(
+        make=rl.SGD,
+        unconstrained={
+            "learning_rate": lambda x: np.exp(0.3 * x - 1.5),
+            "momentum": rl.sigmoid,
+        },
+        bits=lambda momentum, **_: math.log2(D / ratio(momentum)),
+    ),
+    "SGD, heavy ball": Case(
+        make=lambda **schedules: rl.SGD(**schedules, dampening=0.0),
+        unconstrained={
+            "learning_rate": lambda x: np.exp(0.3 * x - 6.0),
+            "momentum": rl.sigmoid,
+        },
+        bits=lambda momentum, **_: math.log2(D / ratio(momentum)),
+    ),
+}
+each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+
+
+def softmax_regression(digits, steps):
+    """Return (initial weights, loss, hyper, validation loss) on real digits."""
+    train, validation = digits
+    weights = rl.models.init_mlp([784, 5, 10], np.random.RandomState(0))
+    images, targets = train.images, train.targets
+
+    def loss(weights, hyper, t):
+        rows = slice(40 * t % 200, 40 * t % 200 + 40)
+        picture = images[rows] + hyper["shift"]
+        return rl.losses.nll(rl.models.mlp(weights, picture), targets[rows]) + rl.losses.l2(
+            weights, map_leaves(np.exp, hyper["log_penalty"])
+        )
+
+    def validation_loss(weights):
+        return rl.losses.nll(rl.models.mlp(weights, validation.images), validation.targets)
+
+    return weights, loss, validation_loss
+
+
+@each_case
+def test_hypergradients_of_every_kind_agree_with_unrolled_training(case, digits):
+    """Schedules per leaf and step, initial weights and velocity, a penalty a weight, pixels."""
+    steps, random = 15, np.random.RandomState(1)
+    weights, loss, validation_loss = softmax_regression(digits, steps)
+    hyper = {
+        "weights": map_leaves(lambda w: 0.1 * w, weights),
+        "velocity": map_leaves(lambda w: 1e-2 * random.randn(*w.shape), weights),
+        "loss": {
+            "shift": 0.1 * random.randn(784),
+            "log_penalty": map_leaves(lambda w: random.randn(*w.shape) - 6.0, weights),
+        },
+        "schedules": {
+            name: map_leaves(lambda w: random.randn(steps), weights) for name in case.unconstrained
+        },
+    }
+
+    def objective(train):
+        def run(hyper):
+            schedules = {
+                name: map_leaves(transform, hyper["schedules"][name])
+                for name, transform in case.unconstrained.items()
+            }
+            final = train(
+                loss,
+                hyper["weights"],
+                hyper["loss"],
+                case.make(**schedules),
+                steps,
+                velocity=hyper["velocity"],
+            )
+            return validation_loss(final)
+
+        return run
+
+    value, exact = value_and_grad(objective(rl.train))(hyper)
+    reference_value, reference = value_and_grad(objective(rl.estimators.unrolled.train))(hyper)
+    assert value == pytest.approx(reference_value, rel=1e-9)
+    leaves = dict(rl.parameters.named_leaves(exact, "hyper"))
+    for name, expected in rl.parameters.named_leaves(reference, "hyper"):
+        assert np.linalg.norm(expected) > 0, name
+        error = np.linalg.norm(leaves[name] - expected) / np.linalg.norm(expected)
+        assert error < 1e-6, (name, error)
+
+
+@each_case
+def test_shared_schedules_get_the_sum_of_what_their_parts_get(case, digits):
+    steps = 6
+    weights, loss, validation_loss = softmax_regression(digits, steps)
+    hyper = {"shift": np.zeros(784), "log_penalty": map_leaves(lambda w: -9.0, weights)}
+    values = {name: 0.3 * np.ones(steps) for name in case.unconstrained}
+
+    def objective(expand):
+        def run(values):
+            schedules = {n: expand(case.unconstrained[n](values[n])) for n in values}
+            return validation_loss(rl.train(loss, weights, hyper, case.make(**schedules), steps))
+
+        return run
+
+    _, shared = value_and_grad(objective(lambda row: row))(values)
+    _, copied = value_and_grad(objective(lambda row: map_leaves(lambda _: row, weights)))(values)
+    for name in values:
+        assert np.allclose(shared[name], copied[name], rtol=1e-6)
+
+
+@each_case
+@pytest.mark.parametrize("gamma", [0.3, 0.5, 0.9, 0.98, 0.999, 1.0])
+def test_returns_bit_for_bit_with_bits_near_theory(case, gamma, bowl):
+    loss, start = bowl
+    random, steps = np.random.RandomState(0), 300
+    layout = Layout(start, "weights")
+    velocity = map_leaves(lambda w: 0.01 * random.randn(*np.shape(w)), start)
+    schedules = {
+        name: map_leaves(lambda w: transform(random.randn(steps)), start)
+        for name, transform in case.unconstrained.items()
+    }
+    schedules["momentum"] = gamma
+    tape = rl.record(loss, start, None, case.make(**schedules), steps, velocity=velocity)
+    for t, weights, back in tape.rewind():
+        pass
+    assert t == 0
+    rounded = rl.from_fixed(rl.to_fixed(layout.flatten(start)))
+    assert np.array_equal(layout.flatten(weights), rounded)
+    assert np.array_equal(
+        layout.flatten(back, "velocity"), rl.from_fixed(rl.to_fixed(layout.flatten(velocity)))
+    )
+    theory = steps * layout.size * case.bits(momentum=gamma)
+    assert tape.information == pytest.approx(theory, rel=1e-9, abs=1e-9)
+    assert theory <= tape.num_bits <= 1.03 * theory + 64 * layout.size
+
+
+@each_case
+def test_a_hundred_thousand_steps_come_back(case):
+    def loss(weights, hyper, t):
+        return (1.0 + t % 3) * np.sum(np.cos(weights))
+
+    start = np.array([0.3, -1.2, 2.0])
+    steps = 100_000
+    momentum = 0.5 + 0.499 * np.sin(np.arange(steps)) ** 2
+    optimizer = case.make(learning_rate=0.05, momentum=momentum)
+    tape = rl.record(loss, start, None, optimizer, steps)
+    trajectory_end = np.array(tape.weights)
+    for t, weights, velocity in tape.rewind():
+        pass
+    assert t == 0
+    assert np.array_equal(weights, rl.from_fixed(rl.to_fixed(start)))
+    assert np.array_equal(velocity, np.zeros(3))
+    assert not np.array_equal(trajectory_end, start)
+    theory = 3 * sum(case.bits(momentum=m) for m in momentum)
+    assert tape.information == pytest.approx(theory, rel=1e-6)
+    assert theory <= tape.num_bits <= 1.03 * theory + 64 * 3
+
+
+@each_case
+@settings(max_examples=60)
+@given(data=st.data())
+def test_any_shape_schedule_and_value_comes_back_or_is_refused(case, data):
+    """Values up to the edge of the range; an overflow is an error, never a wrong number."""
+    steps = data.draw(st.integers(0, 12))
+    shapes = data.draw(st.lists(st.lists(st.integers(1, 3), max_size=2), min_size=1, max_size=3))
+    seed = data.draw(st.integers(0, 2**32 - 1))
+    random = np.random.RandomState(seed)
+    scale = data.draw(st.sampled_from([1e-12, 1.0, 2000.0]))
+    start = [np.asarray(scale * random.uniform(-1, 1, size=shape)) for shape in shapes]
+    velocity = [np.asarray(scale * random.uniform(-1, 1, size=shape)) for shape in shapes]
+    per_leaf = data.draw(st.booleans())
+
+    def schedule(transform):
+        if per_leaf:
+            return [transform(random.randn(steps)) for _ in shapes]
+        return transform(random.randn(steps))
+
+    schedules = {name: schedule(transform) for name, transform in case.unconstrained.items()}
+
+    def loss(weights, hyper, t):
+        return sum(np.sum(np.sin(leaf + t)) for leaf in weights)
+
+    layout = Layout(start, "weights")
+    try:
+        tape = rl.record(loss, start, None, case.make(**schedules), steps, velocity=velocity)
+    except rl.FixedPointOverflowError as error:
+        assert scale == 2000.0
+        assert error.step is not None
+        assert "[" in error.leaf
+        return
+    # The same run in floats, to rounding: what came back was really trained.
+    unrolled = rl.estimators.unrolled.train(
+        loss, start, None, case.make(**schedules), steps, velocity=velocity
+    )
+    assert np.allclose(layout.flatten(tape.weights), layout.flatten(unrolled), atol=1e-6)
+    states = [(start, velocity)] if steps == 0 else [(w, v) for _, w, v in tape.rewind()]
+    weights, back = states[-1]
+    for ours, given_values in ((weights, start), (back, velocity)):
+        rounded = rl.from_fixed(rl.to_fixed(layout.flatten(given_values)))
+        assert steps == 0 or np.array_equal(layout.flatten(ours), rounded)
+
+
+@pytest.mark.parametrize("momentum", [0.0, -0.1, 1.1])
+def test_momentum_that_cannot_be_reversed_is_explained(momentum):
+    schedule = np.array([0.5, momentum, 0.5])
+    with pytest.raises(ValueError, match=r"momentum is .* at step 1; it must lie in \(0, 1\]"):
+        rl.record(lambda w, h, t: w**2, 1.0, None, rl.SGD(0.1, schedule), 3)
+
+
+def test_momentum_is_rounded_to_the_nearest_ratio():
+    momenta = np.array([[0.5, 0.9, 0.99999, 1e-9, 1.0]])
+    ours = rl.optimizers.sgd.numerators(momenta, 16)
+    assert ours.tolist() == [[32768, 58982, 65535, 1, 65536]]
+    many = np.random.RandomState(0).uniform(2.0**-16, 1, size=(1, 1000))
+    error = np.abs(rl.optimizers.sgd.numerators(many, 16) / 2**16 - many)
+    assert error.max() <= 2.0**-17
+
+
+@pytest.mark.parametrize("bits", [4, 16, 24, 32])
+def test_denominators_of_other_sizes(bits, bowl):
+    loss, start = bowl
+    optimizer = rl.SGD(0.05, 0.7, momentum_bits=bits)
+    tape = rl.record(loss, start, None, optimizer, 300)
+    n = round(0.7 * 2**bits)
+    assert tape.information == pytest.approx(300 * 8 * math.log2(2**bits / n), rel=1e-9)
+    for t, weights, _ in tape.rewind():
+        pass
+    assert np.array_equal(weights["a"], rl.from_fixed(rl.to_fixed(start["a"])))
+    with pytest.raises(ValueError, match="momentum_bits"):
+        rl.SGD(0.1, 0.9, momentum_bits=0)
+
+
+def test_leapfrog_keeps_its_energy_and_discards_nothing():
+    """Heavy ball at γ = 1 is symplectic: the energy of an oscillator stays near its start."""
+    step, energies = 0.1, []
+
+    def watch(t, w, v, g):  # the velocity counts in units of 1/step: w += step² v, v -= w
+        energies.append(0.5 * w**2 + 0.5 * (step * v) ** 2)
+
+    optimizer = rl.SGD(step**2, 1.0, dampening=0.0)
+    tape = rl.record(
+        lambda w, h, t: 0.5 * w**2, 1.0, None, optimizer, 10_000, velocity=0.0, callback=watch
+    )
+    # w² + p² − step·w·p with p = step·v never changes, which confines the energy.
+    spread = max(energies) / min(energies)
+    assert 1.05 < spread < (1 + step / 2) / (1 - step / 2) + 1e-9
+    assert tape.information == 0.0
+    assert tape.num_bits == 64
+    for t, weights, velocity in tape.rewind():
+        pass
+    assert (float(weights), float(velocity)) == (1.0, 0.0)

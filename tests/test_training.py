@@ -1,0 +1,266 @@
+import gc
+import weakref
+
+import autograd.numpy as np
+import numpy as onp
+import pytest
+from autograd import elementwise_grad, grad, jacobian, value_and_grad
+
+import revlearn as rl
+
+
+def quadratic(weights, hyper, t):
+    return 0.5 * hyper * np.sum(weights**2)
+
+
+def test_every_state_on_the_way_back_is_the_state_on_the_way_forth(bowl):
+    loss, start = bowl
+    layout = rl.parameters.Layout(start, "weights")
+    forth = []
+
+    def remember(t, weights, velocity, gradient):
+        forth.append((t, layout.flatten(weights), layout.flatten(velocity)))
+        expected = layout.flatten(grad(loss)(weights, None, t))
+        assert np.array_equal(layout.flatten(gradient), expected)
+
+    tape = rl.record(loss, start, None, rl.SGD(0.05, 0.9), 200, callback=remember)
+    back = [(t, layout.flatten(w), layout.flatten(v)) for t, w, v in tape.rewind()]
+    assert len(back) == tape.steps == 200
+    for (t, w, v), (s, x, u) in zip(back, reversed(forth), strict=True):
+        assert t == s
+        assert np.array_equal(w, x)
+        assert np.array_equal(v, u)
+
+
+def test_a_tape_can_be_rewound_again(bowl):
+    loss, start = bowl
+    tape = rl.record(loss, start, None, rl.SGD(0.05, 0.5), 50)
+    first = [np.array(w["a"]) for _, w, _ in tape.rewind()]
+    half_way = tape.rewind()
+    for _ in range(20):
+        next(half_way)
+    second = [np.array(w["a"]) for _, w, _ in tape.rewind()]
+    assert np.array_equal(first, second)
+    assert repr(tape) == f"Tape(steps=50, num_parameters=8, num_bits={tape.num_bits})"
+
+
+def test_training_is_gradient_descent_with_momentum():
+    """By hand: w = 1, gradient 2w, γ = ½, α = 0.1, three steps; exact in binary but for α."""
+    w, v = 1.0, 0.0
+    for _ in range(3):
+        v = 0.5 * v - 0.5 * 2.0 * w
+        w = w + 0.1 * v
+    final = rl.train(quadratic, 1.0, 2.0, rl.SGD(0.1, 0.5), 3)
+    assert float(final) == pytest.approx(w, abs=1e-10)
+
+
+def test_no_steps_return_the_start_and_its_gradient():
+    def objective(weights):
+        return np.sum(rl.train(quadratic, weights, 1.0, rl.SGD(0.1, 0.9), 0) ** 2)
+
+    value, gradient = value_and_grad(objective)(np.array([0.5, -1.5]))
+    assert float(value) == 2.5
+    assert gradient.tolist() == [1.0, -3.0]
+
+
+def test_it_composes_with_jacobian_and_with_itself():
+    start = np.array([1.0, -0.5, 0.2])
+
+    def final(rates):
+        return rl.train(quadratic, start, 2.0, rl.SGD(rates, 0.6), 4)
+
+    def unrolled(rates):
+        return rl.estimators.unrolled.train(quadratic, start, 2.0, rl.SGD(rates, 0.6), 4)
+
+    rates = np.array([0.1, 0.2, 0.3, 0.4])
+    assert np.allclose(jacobian(final)(rates), jacobian(unrolled)(rates), atol=1e-8)
+
+    def twice(rate):
+        middle = rl.train(quadratic, start, 2.0, rl.SGD(rate, 0.6), 3)
+        return np.sum(rl.train(quadratic, middle, rate, rl.SGD(0.3, 0.5), 3) ** 2)
+
+    numeric = (twice(0.1 + 1e-5) - twice(0.1 - 1e-5)) / 2e-5
+    assert grad(twice)(0.1) == pytest.approx(numeric, rel=1e-6)
+
+
+def test_hyper_that_is_not_differentiated_costs_no_pullback(monkeypatch):
+    asked = []
+    original = rl.gradients.AutogradGradients.gradient_and_pullback
+
+    def spy(self, *args, wrt_hyper):
+        asked.append(wrt_hyper)
+        return original(self, *args, wrt_hyper=wrt_hyper)
+
+    monkeypatch.setattr(rl.gradients.AutogradGradients, "gradient_and_pullback", spy)
+
+    def objective(rate, strength):
+        return np.sum(rl.train(quadratic, np.ones(2), strength, rl.SGD(rate, 0.9), 2))
+
+    grad(objective, 0)(0.1, 1.0)
+    grad(objective, 1)(0.1, 1.0)
+    assert asked == [False, False, True, True]
+
+
+def test_one_gradient_forwards_and_one_with_its_pullback_backwards():
+    calls = []
+
+    def loss(weights, hyper, t):
+        calls.append(t)
+        return quadratic(weights, hyper, t)
+
+    def objective(rate):
+        return np.sum(rl.train(loss, np.ones(2), 1.0, rl.SGD(rate, 0.9), 3))
+
+    grad(objective)(0.1)
+    assert calls == [0, 1, 2, 2, 1, 0]
+
+
+def test_second_derivatives_are_refused_with_a_way_out():
+    def objective(rate):
+        return np.sum(rl.train(quadratic, np.ones(2), 1.0, rl.SGD(rate, 0.9), 2) ** 2)
+
+    with pytest.raises(NotImplementedError, match=r"estimators\.unrolled"):
+        elementwise_grad(grad(objective))(0.1)
+
+
+@pytest.mark.parametrize("k", [0, 7, 19])
+def test_an_irreproducible_gradient_is_reported_at_its_step(k):
+    visits = []
+
+    def loss(weights, hyper, t):
+        visits.append(t)
+        jitter = 1e-15 * visits.count(t) if t == k else 0.0
+        return np.sum(np.cos(weights)) * (1.0 + jitter)
+
+    start, optimizer = np.linspace(0.3, 1.0, 50), rl.SGD(0.1, 0.9)
+    tape = rl.record(loss, start, None, optimizer, 20)
+    with pytest.raises(rl.ReversalError, match=f"at step {k}: .*seed its randomness") as caught:
+        list(tape.rewind())
+    assert caught.value.step == k
+
+    visits.clear()
+    with pytest.raises(rl.ReversalError) as caught:
+        grad(lambda w: np.sum(rl.train(loss, w, None, optimizer, 20)))(start)
+    assert caught.value.step == k
+
+
+def test_a_gradient_that_is_not_finite_names_step_and_leaf():
+    def loss(weights, hyper, t):
+        return np.sum(weights["a"]) + (np.sum(np.sqrt(weights["b"])) if t == 3 else 0.0)
+
+    start = {"a": np.ones(2), "b": np.array([1.0, 0.0])}
+    with (
+        pytest.warns(RuntimeWarning, match="divide by zero"),
+        pytest.raises(
+            rl.NonFiniteError, match=r"at step 3, leaf weights\['b'\]\[1\]: the gradient is inf"
+        ) as caught,
+    ):
+        rl.train(loss, start, None, rl.SGD(0.0, 0.9), 10)
+    assert (caught.value.step, caught.value.leaf) == (3, "weights['b'][1]")
+
+
+@pytest.mark.parametrize(
+    ("rate", "slot"), [(1000.0, "weights"), (1e-3, "velocity")], ids=["weights", "velocity"]
+)
+def test_overflow_names_step_leaf_and_remedy(rate, slot):
+    def loss(weights, hyper, t):
+        return -1000.0 * np.sum(weights["b"][0]) * (t >= 2)
+
+    start = {"a": np.ones(2), "b": [np.ones((1, 2))]}
+    optimizer = rl.SGD(rate, 1.0, dampening=0.0)
+    with pytest.raises(rl.FixedPointOverflowError, match="fraction_bits below 52") as caught:
+        rl.train(loss, start, None, optimizer, 10)
+    assert caught.value.step == {"weights": 2, "velocity": 4}[slot]
+    assert caught.value.leaf == f"{slot}['b'][0][0, 0]"
+    assert np.array_equal(start["b"][0], np.ones((1, 2)))
+
+
+def test_a_wider_range_is_chosen_by_the_run():
+    def loss(weights, hyper, t):
+        return 0.5 * np.sum(weights**2)
+
+    start = np.array([5000.0, -3.0])
+    with pytest.raises(rl.FixedPointOverflowError, match=r"leaf weights\[0\]"):
+        rl.train(loss, start, None, rl.SGD(0.1, 0.9), 5)
+    tape = rl.record(loss, start, None, rl.SGD(0.1, 0.9), 500, fraction_bits=40)
+    for t, weights, _ in tape.rewind():
+        pass
+    assert weights.tolist() == [5000.0, -3.0]
+    with pytest.raises(ValueError, match="fraction_bits"):
+        rl.train(loss, start, None, rl.SGD(0.1, 0.9), 5, fraction_bits=63)
+
+
+def test_wrong_arguments_are_named_before_anything_runs():
+    def never(weights, hyper, t):
+        raise AssertionError("the loss must not be called")
+
+    sgd = rl.SGD(0.1, 0.9)
+    with pytest.raises(ValueError, match=r"learning_rate has shape \(3,\)"):
+        rl.train(never, 1.0, None, rl.SGD(np.ones(3), 0.9), 4)
+    with pytest.raises(ValueError, match=r"missing velocity\['b'\]"):
+        rl.train(never, {"a": 1.0, "b": 2.0}, None, sgd, 4, velocity={"a": 0.0})
+    with pytest.raises(ValueError, match="no weights"):
+        rl.train(never, {}, None, sgd, 4)
+    with pytest.raises(ValueError, match="steps"):
+        rl.train(never, 1.0, None, sgd, -1)
+    with pytest.raises(TypeError, match="optimizer"):
+        rl.train(never, 1.0, None, 0.1, 4)
+    with pytest.raises(rl.NonFiniteError, match=r"weights\['a'\] is nan"):
+        rl.train(never, {"a": np.nan}, None, sgd, 4)
+
+
+def test_a_loss_that_is_not_scalar_is_explained():
+    with pytest.raises(ValueError, match=r"at step 0 it returned shape \(2,\): take a mean"):
+        rl.train(lambda w, h, t: w**2, np.ones(2), None, rl.SGD(0.1, 0.9), 4)
+
+
+def test_a_value_closed_over_is_not_silently_lost():
+    def objective(strength):
+        final = rl.train(lambda w, h, t: strength * w**2, 1.0, None, rl.SGD(0.1, 0.9), 3)
+        return final**2
+
+    with pytest.raises(ValueError, match="pass it in `hyper`"):
+        grad(objective)(1.0)
+
+
+def test_record_refuses_boxes():
+    with pytest.raises(TypeError, match="call train instead"):
+        grad(lambda r: rl.record(quadratic, 1.0, 1.0, rl.SGD(r, 0.9), 3).weights)(0.1)
+
+
+def test_nothing_is_kept_once_the_graph_is_gone(monkeypatch):
+    tapes = []
+    original = rl.training._forwards
+
+    def spy(*args):
+        tape = original(*args)
+        tapes.append(weakref.ref(tape))
+        return tape
+
+    monkeypatch.setattr(rl.training, "_forwards", spy)
+    gc.disable()  # freed by counting references, not by a later collection
+    try:
+        grad(lambda r: np.sum(rl.train(quadratic, np.ones(3), 1.0, rl.SGD(r, 0.9), 3)))(0.1)
+        assert len(tapes) == 1
+        assert tapes[0]() is None
+    finally:
+        gc.enable()
+
+
+def test_the_callers_arrays_are_left_alone(bowl):
+    loss, start = bowl
+    before = onp.array(start["a"])
+    tape = rl.record(loss, start, None, rl.SGD(0.05, 0.9), 5)
+    tape.weights["a"][:] = 0.0
+    assert np.array_equal(start["a"], before)
+    assert not np.array_equal(tape.weights["a"], np.zeros((2, 2)))
+
+
+def test_integers_and_single_precision_are_welcome():
+    final = rl.train(quadratic, {"w": 1}["w"], 2, rl.SGD(1, 0.5), 1)
+    assert float(final) == 0.0
+    start = np.ones(2, dtype=np.float32)
+    gradient = grad(lambda w: np.sum(rl.train(quadratic, w, 1.0, rl.SGD(0.1, 0.5), 2) ** 2))(start)
+    assert np.allclose(
+        gradient, 2 * (1 - 0.05 - (0.05 * 0.95 + 0.025)) ** 2 * np.ones(2), rtol=1e-5
+    )
