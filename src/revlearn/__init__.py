@@ -7,7 +7,7 @@ bit for bit.
 from importlib.metadata import PackageNotFoundError, version
 
 from . import datasets, estimators, gradients, losses, models, testing
-from .errors import FixedPointOverflowError, NonFiniteError, ReversalError, RevlearnError
+from .errors import DataError, FixedPointOverflowError, NonFiniteError, ReversalError, RevlearnError
 from .fixed_point import from_fixed, to_fixed
 from .information_buffer import InformationBuffer
 from .optimizers import SGD
@@ -21,6 +21,7 @@ except PackageNotFoundError:  # a source tree that was never installed
 
 __all__ = [
     "SGD",
+    "DataError",
     "FixedPointOverflowError",
     "InformationBuffer",
     "NonFiniteError",

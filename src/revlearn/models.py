@@ -14,11 +14,10 @@ from numpy.random import RandomState
 from .parameters import Layout, plain
 
 
-def init_mlp(sizes: Sequence[int], random: RandomState) -> list[dict[str, Any]]:
-    """Draw the weights and biases of a multilayer perceptron from the standard normal.
+def init_mlp(sizes: Sequence[int], random: RandomState, scale: float = 1.0) -> list[dict[str, Any]]:
+    """Draw the weights and biases of a multilayer perceptron from a normal distribution.
 
-    One draw of all numbers at once, layer by layer, weights (row-major) before biases. Scale
-    the result to your initialisation.
+    One draw of all numbers at once, layer by layer, weights (row-major) before biases.
 
     Parameters
     ----------
@@ -26,6 +25,8 @@ def init_mlp(sizes: Sequence[int], random: RandomState) -> list[dict[str, Any]]:
         Numbers of units: inputs, hidden layers, outputs. Two sizes make softmax regression.
     random : numpy.random.RandomState
         Where the numbers come from.
+    scale : float
+        Standard deviation.
 
     Returns
     -------
@@ -43,7 +44,7 @@ def init_mlp(sizes: Sequence[int], random: RandomState) -> list[dict[str, Any]]:
         for inputs, outputs in pairwise(sizes)
     ]
     layout = Layout(shapes, "weights")
-    return layout.unflatten(random.randn(layout.size))
+    return layout.unflatten(scale * random.randn(layout.size))
 
 
 def mlp(layers: Sequence[dict[str, Any]], inputs: Any) -> Any:

@@ -30,13 +30,17 @@ def check_reversible(
 
     Parameters
     ----------
-    loss, weights, hyper
-        As for :func:`revlearn.train`.
+    loss : callable
+        Training loss, as for :func:`revlearn.train`.
+    weights : nest
+        Initial weights.
+    hyper : nest or None
+        What the loss depends on beside the weights.
     optimizer : Optimizer, optional
         By default SGD with learning rate 0.1 and momentum 0.9.
     steps : int
         Number of steps.
-    **options
+    **options : object
         Passed on to :func:`revlearn.record`.
 
     Raises

@@ -1,0 +1,207 @@
+"""The rules of the house: notebooks, pages, docstrings, README."""
+
+import importlib
+import inspect
+import json
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from numpydoc.validate import validate
+
+import revlearn
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted(
+    path
+    for path in (ROOT / "book").rglob("*.ipynb")
+    if not any(part.startswith((".", "_")) for part in path.relative_to(ROOT).parts)
+)
+each_notebook = pytest.mark.parametrize(
+    "path", NOTEBOOKS, ids=[str(path.relative_to(ROOT)) for path in NOTEBOOKS]
+)
+
+
+def cells(path, kind):
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == kind:
+            yield cell, "".join(cell["source"])
+
+
+def toc_files():
+    found = []
+
+    def walk(node):
+        if isinstance(node, dict):
+            found.extend(node[key] for key in ("root", "file") if key in node)
+            node = list(node.values())
+        if isinstance(node, list):
+            for child in node:
+                walk(child)
+
+    walk(yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8")))
+    return found
+
+
+def test_the_table_of_contents_and_the_pages_agree():
+    listed = set(toc_files())
+    pages = {
+        str(path.relative_to(ROOT).with_suffix(""))
+        for path in [*NOTEBOOKS, *(ROOT / "book").rglob("*.md")]
+    }
+    assert listed == pages
+
+
+@each_notebook
+def test_it_is_stored_executed_in_order(path):
+    counts = [cell["execution_count"] for cell, source in cells(path, "code") if source.strip()]
+    assert counts == list(range(1, len(counts) + 1))
+
+
+@each_notebook
+def test_its_outputs_can_be_compared(path):
+    for cell, source in cells(path, "code"):
+        last = source.strip().splitlines()[-1]
+        assert not last.rstrip().endswith(";"), f"write _ = …, not a semicolon: {last}"
+        assert not re.search(r"\binteract(ive_output)?\s*\(", source), "use Explorer"
+        for output in cell["outputs"]:
+            text = json.dumps(output)
+            assert output.get("name") != "stderr", f"stderr: {text[:300]}"
+            assert output["output_type"] != "error", text[:300]
+            assert "image/svg+xml" not in output.get("data", {}), "no SVG"
+            if "image/png" not in output.get("data", {}):
+                assert not re.search(r"0x[0-9a-f]{8,}|/(home|tmp|root|usr)/", text), text[:300]
+
+
+@each_notebook
+def test_every_figure_says_what_it_shows(path):
+    for cell, source in cells(path, "code"):
+        if any("image/png" in output.get("data", {}) for output in cell["outputs"]):
+            alt = cell["metadata"].get("mystnb", {}).get("image", {}).get("alt", "")
+            assert len(alt) >= 60, f"no alternative text: {source[:80]}"
+
+
+@each_notebook
+def test_every_labelled_equation_is_asserted(path):
+    code = "\n".join(source for _, source in cells(path, "code"))
+    for _, source in cells(path, "markdown"):
+        for label in re.findall(r"\$\$\s*\(([\w-]+)\)", source):
+            assert label in code, f"no code names the equation {label}"
+    assert re.search(r"^\s*assert |\bcheck_\w+\(|assert_allclose", code, re.M), (
+        "nothing is asserted"
+    )
+
+
+@each_notebook
+def test_it_has_the_parts_of_a_chapter(path):
+    text = "\n".join(source for _, source in cells(path, "markdown"))
+    first = next(source for _, source in cells(path, "markdown"))
+    assert re.match(r"# \S", first)
+    assert re.search(r"\*Runs in \d+ seconds? on one core, measured", first)
+    for part in (
+        "**You will**",
+        "**You will learn**",
+        "**You need**",
+        "## Further reading",
+        "{cite",
+    ):
+        assert part in text, part
+    exercises = set(re.findall(r"\{exercise\}[^\n]*\n:label: ([\w-]+)", text))
+    solutions = set(re.findall(r"\{solution\} ([\w-]+)", text))
+    assert len(exercises) >= 2
+    assert exercises == solutions
+    assert any("Explorer(" in source for _, source in cells(path, "code")), (
+        "no control to play with"
+    )
+
+
+def public_objects():
+    names = ["revlearn"] + [
+        module.name
+        for module in pkgutil.walk_packages(revlearn.__path__, "revlearn.")
+        if not module.name.rsplit(".", 1)[-1].startswith("_")
+    ]
+    seen = set()
+    for name in names:
+        module = importlib.import_module(name)
+        for attribute, value in vars(module).items():
+            if attribute.startswith("_") or not getattr(value, "__module__", "").startswith(
+                "revlearn"
+            ):
+                continue
+            if (inspect.isfunction(value) or inspect.isclass(value)) and value not in seen:
+                seen.add(value)
+                yield f"{value.__module__}.{value.__qualname__}"
+
+
+# Summary and parameters in numpydoc's form: names match the signature, none is left out.
+CHECKED = {"GL08", "SS03", "SS05", "PR01", "PR02", "PR03", "PR04", "PR10", "RT03", "YD01"}
+
+
+@pytest.mark.parametrize("name", sorted(public_objects()))
+def test_docstrings_match_signatures(name):
+    errors = [error for error in validate(name)["errors"] if error[0] in CHECKED]
+    short = name.rsplit(".", 1)[-1]
+    documented = importlib.import_module(name.rsplit(".", 1)[0])
+    docstring = getattr(documented, short).__doc__ or ""
+    if "Parameters\n" not in docstring:  # a one-line docstring is enough for the obvious
+        errors = [error for error in errors if error[0] not in {"PR01", "RT03", "YD01"}]
+    assert errors == []
+
+
+def python_blocks(path):
+    return re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.S)
+
+
+def test_the_ten_lines_run_and_are_the_same_in_both_places():
+    (readme,), (intro,) = python_blocks(ROOT / "README.md"), python_blocks(ROOT / "book/intro.md")
+    assert readme == intro
+    names = {}
+    exec(compile(readme, "README.md", "exec"), names)
+    assert names["hypergradient"].shape == (50,)
+    assert 0 < names["value"] < 1.0
+    assert abs(names["hypergradient"]).min() > 0
+
+
+def test_make_help_explains_every_target():
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^\.PHONY: (.*)$", text, re.M)[0].split())
+    explained = set(re.findall(r"^([a-z]+):.*## \S", text, re.M))
+    assert targets == explained
+    assert {"book", "test", "lab", "paper", "lint", "clean", "notebooks"} <= targets
+
+
+def test_the_lock_holds_what_the_project_asks_for():
+    lock = (ROOT / "requirements.txt").read_text(encoding="utf-8")
+    assert "://" not in lock
+    locked = {line.split("==")[0].lower() for line in lock.splitlines() if "==" in line}
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    block = project[project.index("dependencies = [") : project.index("[tool.hatch")]
+    asked = set(re.findall(r'"([a-zA-Z][\w-]*)(?:[>=<\[][^"]*)?"', block)) - {"revlearn"}
+    assert asked <= locked
+
+
+def test_no_pickle_and_no_eval():
+    for path in (ROOT / "src").rglob("*.py"):
+        source = path.read_text(encoding="utf-8")
+        forbidden = r"import pickle|pickle\.\w|allow_pickle=True|\beval\(|\bexec\("
+        assert not re.search(forbidden, source), path.name
+
+
+def test_modules_stay_small():
+    for path in (ROOT / "src").rglob("*.py"):
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 400, path.name
+
+
+def test_the_notebook_tool_explains_itself():
+    for tool in ("notebooks.py", "paper.py"):
+        result = subprocess.run(
+            [sys.executable, ROOT / "tools" / tool, "--help"], capture_output=True, text=True
+        )
+        assert result.returncode == 0, result.stderr
+        assert "usage" in result.stdout
