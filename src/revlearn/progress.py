@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 T = TypeVar("T")
+_PATIENCE = 2.0  # seconds
 
 
 def progress(items: Iterable[T], total: int, description: str) -> Iterator[T]:
@@ -16,12 +19,21 @@ def progress(items: Iterable[T], total: int, description: str) -> Iterator[T]:
     turns all bars off.
     """
     watched = sys.stderr.isatty() or "ipykernel" in sys.modules
-    if not watched:
+    if not watched or os.environ.get("TQDM_DISABLE", "0") not in ("", "0"):
         yield from items
+        return
+    remaining, done = iter(items), 0
+    started = time.monotonic()
+    for item in remaining:
+        yield item
+        done += 1
+        if time.monotonic() - started > _PATIENCE:
+            break
+    else:
         return
     try:
         from tqdm.auto import tqdm
     except ImportError:
-        yield from items
+        yield from remaining
         return
-    yield from tqdm(items, total=total, desc=description, delay=2, leave=False)
+    yield from tqdm(remaining, total=total, initial=done, desc=description, leave=False)

@@ -75,7 +75,8 @@ def check_hypergradient(
     .. math:: \frac{8\,[f(x+hd) - f(x-hd)] - [f(x+2hd) - f(x-2hd)]}{12\,h}
 
     whose error is of order h⁴. The default step is wide because momentum is rounded to a ratio:
-    below 2**-17 a change of one momentum does nothing.
+    below 2**-17 a change of one momentum does nothing. Where that is coarse, near γ = 1 for
+    example, make the ratio finer with ``SGD(..., momentum_bits=24)`` and the step smaller.
 
     Parameters
     ----------
@@ -125,7 +126,8 @@ def check_hypergradient(
         if not abs(found - expected) <= rtol * max(abs(found), abs(expected)):
             raise AssertionError(
                 f"direction {i}: the hypergradient's slope is {found:.6g}, finite differences with "
-                f"step {step:g} give {expected:.6g}. If the objective is rough on this scale "
-                "(chaotic training), neither means much; otherwise check that the loss uses "
-                "autograd.numpy throughout, and try another step"
+                f"step {step:g} give {expected:.6g}. Check that the loss uses autograd.numpy "
+                "throughout. If it does, try another step; with a smaller one give the optimizer "
+                "momentum_bits=24, since momentum is rounded. Where training is chaotic, neither "
+                "number means much"
             )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .errors import FixedPointOverflowError, NonFiniteError, ReversalError
 from .fixed_point import FRACTION_BITS, checksum
-from .gradients import AutogradGradients, Loss
+from .gradients import AutogradGradients, Loss, Pullback
 from .optimizers.base import Adjoint, ExactRun, Optimizer
 from .parameters import Layout, Nest
 from .progress import progress
@@ -215,13 +215,8 @@ class Tape:
             If a gradient is not the same bits as on the way forth; it names the step.
         """
         run, layout = self._run.copy(), self._setup.weights
-        gradients = self._setup.gradients
         for t in progress(range(self.steps)[::-1], self.steps, "backwards"):
-
-            def at(weights: Vector, t: int = t) -> Vector:
-                return gradients.gradient(weights, self._hyper, t)
-
-            run.unstep(t, at)
+            run.unstep(t, self._gradient_at(t))
             self._verify(run, t)
             yield (
                 t,
@@ -252,19 +247,38 @@ class Tape:
             schedules={name: np.zeros(shape) for name, shape in self._schedule_shapes.items()},
         )
         adjoint.slots["weights"] += d_weights
+        gradients = setup.gradients
         for t in progress(range(self.steps)[::-1], self.steps, "backwards"):
+            later = {slot: run.values(slot) for slot in setup.optimizer.slots}
+            taken: list[tuple[Vector, Pullback]] = []
 
-            def at(weights, t=t):
-                return setup.gradients.gradient_and_pullback(
-                    weights, self._hyper, t, wrt_hyper=wrt_hyper
+            def with_pullback(
+                weights: Vector, t: int = t, taken: list[tuple[Vector, Pullback]] = taken
+            ) -> Vector:
+                taken.append(
+                    gradients.gradient_and_pullback(weights, self._hyper, t, wrt_hyper=wrt_hyper)
                 )
+                return taken[0][0]
 
-            run.unstep_with_adjoint(t, at, adjoint)
-            self._verify(run, t)
+            run.unstep(t, with_pullback)
+            [(gradient, pull_back_gradient)] = taken
+            if not self._arrived(run, t):
+                # Traced for its derivative, a function may round differently than without. Take
+                # the step once more and undo it with the very function that went forward.
+                run.step(t, gradient)
+                run.unstep(t, self._gradient_at(t))
+                self._verify(run, t)
+            run.pull_back(t, later, gradient, pull_back_gradient, adjoint)
         return adjoint
 
+    def _gradient_at(self, t: int) -> Callable[[Vector], Vector]:
+        return lambda weights: self._setup.gradients.gradient(weights, self._hyper, t)
+
+    def _arrived(self, run: ExactRun, t: int) -> bool:
+        return checksum(*run.integers.values()) == int(self._checksums[t])
+
     def _verify(self, run: ExactRun, t: int) -> None:
-        if checksum(*run.integers.values()) != int(self._checksums[t]):
+        if not self._arrived(run, t):
             raise ReversalError(
                 "the gradient on the way back is not the same bits as on the way forth. The loss "
                 "must be a pure function of (weights, hyper, t): seed its randomness by t, keep no "

@@ -14,11 +14,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ..gradients import Pullback, Vector
 from ..parameters import Layout
 
-Vector = NDArray[np.float64]
 GradientAt = Callable[[Vector], Vector]
-GradientAndPullbackAt = Callable[[Vector], tuple[Vector, Callable[[Vector], tuple[Vector, Vector]]]]
 
 
 @dataclass
@@ -108,10 +107,29 @@ class ExactRun(ABC):
         """Undo step `t`. ``gradient_at(weights)`` is called once, at the recovered weights."""
 
     @abstractmethod
-    def unstep_with_adjoint(
-        self, t: int, gradient_and_pullback_at: GradientAndPullbackAt, adjoint: Adjoint
+    def pull_back(
+        self,
+        t: int,
+        later: dict[str, Vector],
+        gradient: Vector,
+        pull_back_gradient: Pullback,
+        adjoint: Adjoint,
     ) -> None:
-        """Undo step `t` and carry the adjoint from after it to before it."""
+        """Carry the adjoint from after step `t` to before it; called once the step is undone.
+
+        Parameters
+        ----------
+        t : int
+            The step.
+        later : dict of str to ndarray
+            The slots beside the weights, as they were after the step.
+        gradient : ndarray
+            The training gradient at the weights before the step.
+        pull_back_gradient : callable
+            Its pullback, from a vector u to (uᵀ ∂g/∂w, uᵀ ∂g/∂θ).
+        adjoint : Adjoint
+            Updated in place.
+        """
 
     @abstractmethod
     def copy(self) -> ExactRun:

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from ..errors import RevlearnError
 from ..fixed_point import add_scaled, from_fixed
+from ..gradients import Pullback, Vector
 from ..information_buffer import InformationBuffer
 from ..parameters import Layout
-from .base import Adjoint, ExactRun, GradientAndPullbackAt, GradientAt, Optimizer, Vector
+from .base import Adjoint, ExactRun, GradientAt, Optimizer
 
 
 class SGD(Optimizer):
@@ -137,39 +138,41 @@ class ExactSGD(ExactRun):
 
     def unstep(self, t: int, gradient_at: GradientAt) -> None:
         """Undo one step; see :class:`ExactRun`."""
-        self._undo_weights(t)
-        self._undo_velocity(t, gradient_at(self.values("weights")))
-
-    def unstep_with_adjoint(
-        self, t: int, gradient_and_pullback_at: GradientAndPullbackAt, adjoint: Adjoint
-    ) -> None:
-        """Undo one step and its derivative (the paper's Algorithm 2); see :class:`ExactRun`."""
-        d_weights, d_velocity = adjoint.slots["weights"], adjoint.slots["velocity"]
-
-        velocity = self.values("velocity")  # v_{t+1}
         for i, piece in enumerate(self._pieces):
             learning_rate, _, _ = self._rates(i, t)
-            self._row(adjoint.schedules["learning_rate"], i)[t] += (
-                d_weights[piece] @ velocity[piece]
-            )
-            d_velocity[piece] += learning_rate * d_weights[piece]
+            self._add("weights", piece, self.integers["velocity"][piece], -learning_rate)
+        gradient = gradient_at(self.values("weights"))
+        for i, piece in enumerate(self._pieces):
+            _, _, gain = self._rates(i, t)
+            self._add("velocity", piece, gradient[piece], gain * self._unit)
+            velocity = self.integers["velocity"][piece]
+            self._buffers[i].divide(velocity, int(self._row(self._numerator, i)[t]))
 
-        self._undo_weights(t)
-        gradient, pull_back = gradient_and_pullback_at(self.values("weights"))
-        self._undo_velocity(t, gradient)
-
-        from_fixed(self.integers["velocity"], self._fraction_bits, out=velocity)  # v_t
+    def pull_back(
+        self,
+        t: int,
+        later: dict[str, Vector],
+        gradient: Vector,
+        pull_back_gradient: Pullback,
+        adjoint: Adjoint,
+    ) -> None:
+        """Carry the adjoint back (the paper's Algorithm 2, corrected); see :class:`ExactRun`."""
+        d_weights, d_velocity = adjoint.slots["weights"], adjoint.slots["velocity"]
+        d_learning_rate = adjoint.schedules["learning_rate"]
+        d_momentum = adjoint.schedules["momentum"]
+        velocity = self.values("velocity")
         cotangent = np.empty_like(gradient)
         for i, piece in enumerate(self._pieces):
-            _, momentum, gain = self._rates(i, t)
+            learning_rate, momentum, gain = self._rates(i, t)
+            self._row(d_learning_rate, i)[t] += d_weights[piece] @ later["velocity"][piece]
+            d_velocity[piece] += learning_rate * d_weights[piece]
             slope = d_velocity[piece] @ velocity[piece]
             if self._optimizer.dampening is None:
                 slope += d_velocity[piece] @ gradient[piece]
-            self._row(adjoint.schedules["momentum"], i)[t] += slope
+            self._row(d_momentum, i)[t] += slope
             np.multiply(d_velocity[piece], -gain, out=cotangent[piece])
             d_velocity[piece] *= momentum
-
-        to_weights, to_hyper = pull_back(cotangent)
+        to_weights, to_hyper = pull_back_gradient(cotangent)
         d_weights += to_weights
         adjoint.hyper += to_hyper
 
@@ -193,18 +196,6 @@ class ExactSGD(ExactRun):
     def information(self) -> float:
         """Bits of content: Σ log2(d/n) over weights and steps."""
         return sum(buffer.information for buffer in self._buffers)
-
-    def _undo_weights(self, t: int) -> None:
-        for i, piece in enumerate(self._pieces):
-            learning_rate, _, _ = self._rates(i, t)
-            self._add("weights", piece, self.integers["velocity"][piece], -learning_rate)
-
-    def _undo_velocity(self, t: int, gradient: Vector) -> None:
-        for i, piece in enumerate(self._pieces):
-            _, _, gain = self._rates(i, t)
-            self._add("velocity", piece, gradient[piece], gain * self._unit)
-            velocity = self.integers["velocity"][piece]
-            self._buffers[i].divide(velocity, int(self._row(self._numerator, i)[t]))
 
     def _add(self, slot: str, piece: slice, values: NDArray, scale: float) -> None:
         """Add to one piece of a slot; an overflow names the slot and the place in the whole."""
@@ -237,7 +228,8 @@ def numerators(momentum: NDArray[np.float64], momentum_bits: int) -> NDArray[np.
         row, step = np.argwhere(outside)[0]
         raise ValueError(
             f"momentum is {momentum[row, step]} at step {step}; it must lie in (0, 1]. "
-            "At 0 each step would discard the whole velocity, 64 bits a weight, and nothing "
+            "At 0, where a sigmoid of large negative numbers ends, each step would discard the whole "
+            "velocity, 64 bits a weight, and nothing "
             "cheaper than storing it brings it back; above 1 the velocity would grow"
         )
     denominator = 2.0**momentum_bits
