@@ -279,12 +279,16 @@ class Tape:
 
     def _verify(self, run: ExactRun, t: int) -> None:
         if not self._arrived(run, t):
+            # Two calls at the same weights show where, if the loss differs from call to call.
+            first, second = (self._gradient_at(t)(run.values("weights")) for _ in range(2))
+            differing = np.flatnonzero(first != second)
+            leaf = self._setup.weights.name_of(int(differing[0])) if differing.size else None
             raise ReversalError(
                 "the gradient on the way back is not the same bits as on the way forth. The loss "
                 "must be a pure function of (weights, hyper, t): seed its randomness by t, keep no "
                 "state in it, and use the same number of threads in both directions "
                 "(OPENBLAS_NUM_THREADS=1)"
-            ).at(step=t)
+            ).at(step=t, leaf=leaf)
 
 
 class _Setup:

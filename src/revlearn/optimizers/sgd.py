@@ -228,9 +228,9 @@ def numerators(momentum: NDArray[np.float64], momentum_bits: int) -> NDArray[np.
         row, step = np.argwhere(outside)[0]
         raise ValueError(
             f"momentum is {momentum[row, step]} at step {step}; it must lie in (0, 1]. "
-            "At 0, where a sigmoid of large negative numbers ends, each step would discard the whole "
-            "velocity, 64 bits a weight, and nothing "
-            "cheaper than storing it brings it back; above 1 the velocity would grow"
+            "At 0 (sigmoid(x) is 0 below −37) each step would discard the whole velocity, 64 bits "
+            "a weight, and nothing cheaper than storing it brings it back; above 1 the velocity "
+            "would grow"
         )
     denominator = 2.0**momentum_bits
     return np.clip(np.rint(momentum * denominator), 1, denominator).astype(np.int64)
