@@ -12,7 +12,8 @@ from .fixed_point import from_fixed, to_fixed
 from .information_buffer import InformationBuffer
 from .optimizers import SGD
 from .schedules import logit, sigmoid
-from .training import Tape, record, train
+from .tape import Tape
+from .training import record, train
 
 try:
     __version__ = version("revlearn")

@@ -1,27 +1,18 @@
-"""Training: forwards, backwards, and as one differentiable operation."""
+"""Training as one differentiable operation, and training kept for a look backwards."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 from autograd.extend import defvjp_argnums, primitive
 from autograd.tracer import isbox
 from numpy.typing import NDArray
 
-from .errors import FixedPointOverflowError, NonFiniteError, ReversalError
-from .fixed_point import FRACTION_BITS, checksum
-from .gradients import AutogradGradients, Loss, Pullback
-from .optimizers.base import Adjoint, ExactRun, Optimizer
-from .parameters import Layout, Nest
-from .progress import progress
-from .schedules import expand
-
-Vector = NDArray[np.float64]
-Callback = Callable[[int, Nest, Nest, Nest], None]
+from .fixed_point import FRACTION_BITS
+from .gradients import Loss, Vector
+from .optimizers.base import Optimizer
+from .parameters import Nest
+from .tape import Callback, Setup, Tape, run_forwards
 
 
 def train(
@@ -98,7 +89,7 @@ def train(
     >>> np.round(grad(objective)(np.array([0.1, 0.2, 0.3])), 6)
     array([-0.41, -0.98, -1.32])
     """
-    setup = _Setup(loss, weights, hyper, optimizer, steps, fraction_bits, callback)
+    setup = Setup(loss, weights, hyper, optimizer, steps, fraction_bits, callback)
     holder = _Holder(setup)
     arguments = setup.flatten(weights, velocity, hyper)
     return setup.weights.unflatten(_final_weights(holder, *arguments))
@@ -140,257 +131,25 @@ def record(
     >>> t, bool(np.all(weights["a"] == start["a"])), float(velocity["b"])
     (0, True, 0.0)
     """
-    setup = _Setup(loss, weights, hyper, optimizer, steps, fraction_bits, callback)
+    setup = Setup(loss, weights, hyper, optimizer, steps, fraction_bits, callback)
     arguments = setup.flatten(weights, velocity, hyper)
     if any(isbox(argument) for argument in arguments):
         raise TypeError("record keeps a run, it cannot be differentiated: call train instead")
-    return _forwards(setup, *arguments)
-
-
-class Tape:
-    """A finished run that can be rewound, any number of times.
-
-    Made by :func:`record`.
-    """
-
-    def __init__(
-        self,
-        setup: _Setup,
-        hyper: Vector,
-        schedule_shapes: dict[str, tuple[int, ...]],
-        run: ExactRun,
-        checksums: NDArray[np.uint64],
-    ):
-        self._setup, self._hyper, self._schedule_shapes = setup, hyper, schedule_shapes
-        self._run, self._checksums = run, checksums
-
-    def __repr__(self) -> str:
-        return (
-            f"Tape(steps={self.steps}, num_parameters={self.num_parameters}, "
-            f"num_bits={self.num_bits})"
-        )
-
-    @property
-    def weights(self) -> Nest:
-        """Final weights."""
-        return self._setup.weights.unflatten(self._run.values("weights"))
-
-    @property
-    def velocity(self) -> Nest:
-        """Final velocity, nested like the weights."""
-        return self._setup.weights.unflatten(self._run.values("velocity"))
-
-    @property
-    def steps(self) -> int:
-        """Number of steps recorded."""
-        return self._setup.steps
-
-    @property
-    def num_parameters(self) -> int:
-        """Number of weights."""
-        return self._setup.weights.size
-
-    @property
-    def num_bits(self) -> int:
-        """Bits of memory that the information buffers really occupy, words and all."""
-        return self._run.num_bits
-
-    @property
-    def information(self) -> float:
-        """Bits of content in the buffers: Σ log2(d/n) over weights and steps."""
-        return self._run.information
-
-    def rewind(self) -> Iterator[tuple[int, Nest, Nest]]:
-        """Run training backwards.
-
-        Yields
-        ------
-        (t, weights, velocity)
-            The state before step t, for t = steps − 1 … 0. The last is the initial state, bit
-            for bit as fixed-point numbers.
-
-        Raises
-        ------
-        ReversalError
-            If a gradient is not the same bits as on the way forth; it names the step.
-        """
-        run, layout = self._run.copy(), self._setup.weights
-        for t in progress(range(self.steps)[::-1], self.steps, "backwards"):
-            run.unstep(t, self._gradient_at(t))
-            self._verify(run, t)
-            yield (
-                t,
-                layout.unflatten(run.values("weights")),
-                layout.unflatten(run.values("velocity")),
-            )
-
-    def pull_back(self, d_weights: Vector, *, wrt_hyper: bool = True) -> Adjoint:
-        r"""Carry a derivative with respect to the final weights back through training.
-
-        Parameters
-        ----------
-        d_weights : ndarray, shape (num_parameters,)
-            Derivative of the outer loss with respect to the final weights, flat.
-        wrt_hyper : bool
-            Whether the hyperparameters of the loss are wanted, too.
-
-        Returns
-        -------
-        Adjoint
-            Derivatives with respect to the initial weights and slots, the hyperparameters of the
-            loss, and every schedule.
-        """
-        run, setup = self._run.copy(), self._setup
-        adjoint = Adjoint(
-            slots={slot: np.zeros_like(d_weights) for slot in run.integers},
-            hyper=np.zeros(self._hyper.size if wrt_hyper else 0),
-            schedules={name: np.zeros(shape) for name, shape in self._schedule_shapes.items()},
-        )
-        adjoint.slots["weights"] += d_weights
-        gradients = setup.gradients
-        for t in progress(range(self.steps)[::-1], self.steps, "backwards"):
-            later = {slot: run.values(slot) for slot in setup.optimizer.slots}
-            taken: list[tuple[Vector, Pullback]] = []
-
-            def with_pullback(
-                weights: Vector, t: int = t, taken: list[tuple[Vector, Pullback]] = taken
-            ) -> Vector:
-                taken.append(
-                    gradients.gradient_and_pullback(weights, self._hyper, t, wrt_hyper=wrt_hyper)
-                )
-                return taken[0][0]
-
-            run.unstep(t, with_pullback)
-            [(gradient, pull_back_gradient)] = taken
-            if not self._arrived(run, t):
-                # Traced for its derivative, a function may round differently than without. Take
-                # the step once more and undo it with the very function that went forward.
-                run.step(t, gradient)
-                run.unstep(t, self._gradient_at(t))
-                self._verify(run, t)
-            run.pull_back(t, later, gradient, pull_back_gradient, adjoint)
-        return adjoint
-
-    def _gradient_at(self, t: int) -> Callable[[Vector], Vector]:
-        return lambda weights: self._setup.gradients.gradient(weights, self._hyper, t)
-
-    def _arrived(self, run: ExactRun, t: int) -> bool:
-        return checksum(*run.integers.values()) == int(self._checksums[t])
-
-    def _verify(self, run: ExactRun, t: int) -> None:
-        if not self._arrived(run, t):
-            # Two calls at the same weights show where, if the loss differs from call to call.
-            first, second = (self._gradient_at(t)(run.values("weights")) for _ in range(2))
-            differing = np.flatnonzero(first != second)
-            leaf = self._setup.weights.name_of(int(differing[0])) if differing.size else None
-            raise ReversalError(
-                "the gradient on the way back is not the same bits as on the way forth. The loss "
-                "must be a pure function of (weights, hyper, t): seed its randomness by t, keep no "
-                "state in it, and use the same number of threads in both directions "
-                "(OPENBLAS_NUM_THREADS=1)"
-            ).at(step=t, leaf=leaf)
-
-
-class _Setup:
-    """What is fixed about a run: its loss, its layout, its update rule."""
-
-    def __init__(
-        self,
-        loss: Loss,
-        weights: Nest,
-        hyper: Nest,
-        optimizer: Optimizer,
-        steps: int,
-        fraction_bits: int,
-        callback: Callback | None,
-    ):
-        if not isinstance(optimizer, Optimizer):
-            raise TypeError(f"optimizer must be one of revlearn's, not {type(optimizer)}")
-        if steps < 0:
-            raise ValueError(f"steps must be 0 or more, not {steps}")
-        if not 1 <= fraction_bits <= 62:
-            raise ValueError(f"fraction_bits must lie in 1..62, not {fraction_bits}")
-        self.weights, self.hyper = Layout(weights, "weights"), Layout(hyper, "hyper")
-        if self.weights.size == 0:
-            raise ValueError("there are no weights to train")
-        self.gradients = AutogradGradients(loss, self.weights, self.hyper)
-        self.optimizer, self.steps = optimizer, steps
-        self.fraction_bits, self.callback = fraction_bits, callback
-        self.slots = ("weights", *optimizer.slots)
-
-    def flatten(self, weights: Nest, velocity: Nest, hyper: Nest) -> list[Any]:
-        """Return flat arrays: every slot of the state, the hyperparameters, every schedule."""
-        slots = {slot: np.zeros(self.weights.size) for slot in self.slots}
-        slots["weights"] = self.weights.flatten(weights)
-        if velocity is not None:
-            if "velocity" not in slots:
-                raise ValueError(f"{type(self.optimizer).__name__} has no velocity to start from")
-            slots["velocity"] = self.weights.flatten(velocity, "velocity")
-        schedules = [
-            expand(schedule, name, self.weights, self.steps)
-            for name, schedule in self.optimizer.schedules.items()
-        ]
-        return [*slots.values(), self.hyper.flatten(hyper), *schedules]
+    return run_forwards(setup, *arguments)
 
 
 @dataclass
 class _Holder:
     """Carries the tape from the forward to the backward pass of one call."""
 
-    setup: _Setup
+    setup: Setup
     tape: Tape | None = None
-
-
-def _forwards(setup: _Setup, *arguments: NDArray) -> Tape:
-    """Run training forwards on flat arrays."""
-    count = len(setup.slots)
-    state, hyper = dict(zip(setup.slots, arguments[:count], strict=True)), arguments[count]
-    schedules = dict(zip(setup.optimizer.schedules, arguments[count + 1 :], strict=True))
-    layout = setup.weights
-    with _locating(setup, None):
-        run = setup.optimizer.start(state, schedules, layout, setup.fraction_bits)
-    checksums = np.zeros(setup.steps, dtype=np.uint64)
-    for t in progress(range(setup.steps), setup.steps, "training"):
-        checksums[t] = checksum(*run.integers.values())
-        gradient = setup.gradients.gradient(run.values("weights"), hyper, t)
-        if not np.isfinite(gradient).all():
-            bad = int(np.argmin(np.isfinite(gradient)))
-            raise NonFiniteError(
-                f"the gradient is {gradient[bad]}. Training diverged, or the loss is not "
-                "differentiable here: try a smaller learning rate"
-            ).at(step=t, leaf=layout.name_of(bad))
-        if setup.callback is not None:
-            setup.callback(
-                t,
-                layout.unflatten(run.values("weights")),
-                layout.unflatten(run.values("velocity")),
-                layout.unflatten(gradient.copy()),
-            )
-        with _locating(setup, t):
-            run.step(t, gradient)
-    shapes = {name: rows.shape for name, rows in schedules.items()}
-    return Tape(setup, hyper, shapes, run, checksums)
-
-
-@contextmanager
-def _locating(setup: _Setup, t: int | None) -> Iterator[None]:
-    """Turn positions in flat vectors into names of leaves, and name the remedy."""
-    try:
-        yield
-    except FixedPointOverflowError as error:
-        limit = 2 ** (63 - setup.fraction_bits)
-        error.message += (
-            f" ±{limit}. Try a smaller learning rate or initial scale, or a wider range: "
-            f"fraction_bits below {setup.fraction_bits}"
-        )
-        leaf = setup.weights.name_of(error.index or 0).removeprefix("weights")
-        raise error.at(step=t, leaf=f"{error.slot}{leaf}") from None
 
 
 @primitive
 def _final_weights(holder: _Holder, *arguments: NDArray) -> Vector:
-    holder.tape = _forwards(holder.setup, *arguments)
-    return holder.tape._run.values("weights")
+    holder.tape = run_forwards(holder.setup, *arguments)
+    return holder.tape.final_weights
 
 
 def _vjp_of_training(argnums, ans, args, kwargs):
