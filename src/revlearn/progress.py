@@ -5,18 +5,23 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 T = TypeVar("T")
 _PATIENCE = 2.0  # seconds
 
 
-def progress(items: Iterable[T], total: int, description: str) -> Iterator[T]:
+def progress(
+    items: Iterable[T],
+    total: int,
+    description: str,
+    so_far: Callable[[], str] | None = None,
+) -> Iterator[T]:
     """Pass `items` on; after two seconds show a bar (tqdm, if installed).
 
-    A person is taken to watch a terminal or a notebook. ``TQDM_DISABLE=1`` in the environment
-    turns all bars off.
+    The text that `so_far` returns stands behind the bar. A person is taken to watch a terminal or
+    a notebook. ``TQDM_DISABLE=1`` in the environment turns all bars off.
     """
     watched = sys.stderr.isatty() or "ipykernel" in sys.modules
     if not watched or os.environ.get("TQDM_DISABLE", "0") not in ("", "0"):
@@ -36,4 +41,8 @@ def progress(items: Iterable[T], total: int, description: str) -> Iterator[T]:
     except ImportError:
         yield from remaining
         return
-    yield from tqdm(remaining, total=total, initial=done, desc=description, leave=False)
+    bar = tqdm(remaining, total=total, initial=done, desc=description, leave=False)
+    for item in bar:
+        yield item
+        if so_far is not None:
+            bar.set_postfix_str(so_far())

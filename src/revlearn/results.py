@@ -70,10 +70,12 @@ def save(
     ----------
     path : str or Path
         Both files without their suffix, for example ``"../results/chaos"``.
-    settings, numbers : mapping
+    settings : mapping
         What JSON can hold; numpy scalars and arrays are written as numbers and lists.
     seconds : float
         Seconds of computing.
+    numbers : mapping
+        What came out, likewise.
     arrays : mapping of str to ndarray
         Arrays of numbers, booleans or strings.
 
@@ -99,11 +101,11 @@ def save(
         "date": datetime.now(UTC).date().isoformat(),
     }
     _dumps(content)  # refuses what JSON cannot hold, before a file is touched
-    with _replacing(_suffixed(path, ".npz")) as partial:
+    with replacing(_suffixed(path, ".npz")) as partial:
         with partial.open("wb") as file:
             np.savez_compressed(file, **plain_arrays)
         content["arrays_sha256"] = _sha256(partial)
-    with _replacing(_suffixed(path, ".json")) as partial:
+    with replacing(_suffixed(path, ".json")) as partial:
         partial.write_text(_dumps(content) + "\n", encoding="utf-8")
 
 
@@ -205,7 +207,7 @@ def _claim(folder: Path, settings: Mapping[str, Any], items: Sequence[Any]) -> N
                 "Delete the folder, or name another one"
             )
         return
-    with _replacing(file) as partial:
+    with replacing(file) as partial:
         partial.write_text(_dumps(claim), encoding="utf-8")
 
 
@@ -217,7 +219,7 @@ def _computed(
         for item, file in missing:
             yield _compute(function, item, file)
         return
-    from joblib import Parallel, delayed  # type: ignore[import-untyped]
+    from joblib import Parallel, delayed
 
     # Without max_nbytes joblib hands large arrays over as memmaps, which autograd does not know.
     parallel = Parallel(n_jobs=jobs, return_as="generator_unordered", max_nbytes=None)
@@ -229,14 +231,14 @@ def _compute(function: Callable[[Any], Any], item: Any, file: Path) -> Path:
     started = time.perf_counter()
     result = function(item)
     seconds = time.perf_counter() - started
-    with _replacing(file) as partial:
+    with replacing(file) as partial:
         entry = {"result": result, "seconds": seconds}
         partial.write_text(json.dumps(entry, default=_plain), encoding="utf-8")
     return file
 
 
 @contextmanager
-def _replacing(target: Path) -> Iterator[Path]:
+def replacing(target: Path) -> Iterator[Path]:
     """Give a temporary name beside the target; afterwards make it the target, in one step."""
     partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
     try:

@@ -1,0 +1,154 @@
+"""Descent on hyperparameters: right steps, and interruptions that leave no trace."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import autograd.numpy as np
+import pytest
+
+import revlearn as rl
+from revlearn import meta
+
+START = {"a": np.array([1.0, -2.0]), "b": 0.5}
+OPTIMIZERS = [
+    meta.SGD(0.1),
+    meta.SGD(0.1, mass=0.9),
+    meta.RMSprop(0.05),
+    meta.Adam(0.05),
+    meta.VanishingMomentumAdam(0.05),
+]
+each_optimizer = pytest.mark.parametrize(
+    "optimizer", OPTIMIZERS, ids=[f"{type(o).__name__}-{i}" for i, o in enumerate(OPTIMIZERS)]
+)
+
+
+def bowl(hyper, i):
+    return np.sum((hyper["a"] - 0.3) ** 2) + (hyper["b"] * np.cos(0.1 * i)) ** 2
+
+
+@each_optimizer
+def test_it_descends_and_tells_what_happened(optimizer):
+    seen = []
+
+    def callback(i, hyper, value, gradient):
+        seen.append((i, value))
+        assert value == bowl(hyper, i)
+        assert np.allclose(gradient["a"], 2 * (hyper["a"] - 0.3))
+
+    descent = meta.minimize(bowl, START, optimizer, 200, callback=callback)
+    assert [i for i, _ in seen] == list(range(200))
+    assert descent.values.tolist() == [value for _, value in seen]
+    assert descent.values[-1] < 0.1 * descent.values[0]
+    assert descent.gradient_norms[0] == pytest.approx(np.linalg.norm([1.4, -4.6, 1.0]))
+
+
+def test_adam_is_the_published_one():
+    """Written out for one number, as in the paper's Algorithm 1."""
+    x, m, v = 1.0, 0.0, 0.0
+    for t in range(1, 21):
+        g = 2 * x
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+        x -= 0.05 * (m / (1 - 0.9**t)) / ((v / (1 - 0.999**t)) ** 0.5 + 1e-8)
+    descent = meta.minimize(lambda h, i: h**2, 1.0, meta.Adam(0.05), 20)
+    assert float(descent.hyper) == pytest.approx(x, rel=1e-12)
+
+
+def test_the_authors_variant_is_theirs():
+    """With their names: b1 = 0.1, b2 = 0.01, lam = 1e-4."""
+    x, m, s = 1.0, 0.0, 0.0
+    for i in range(20):
+        g = 2 * x
+        b = 1 - (1 - 0.1) * 1e-4**i
+        m = b * g + (1 - b) * m
+        s = 0.01 * g**2 + (1 - 0.01) * s
+        mhat, shat = m / (1 - (1 - 0.1) ** (i + 1)), s / (1 - (1 - 0.01) ** (i + 1))
+        x = x - 0.04 * mhat / (np.sqrt(shat) + 1e-4)
+    descent = meta.minimize(lambda h, i: h**2, 1.0, meta.VanishingMomentumAdam(0.04), 20)
+    assert float(descent.hyper) == pytest.approx(x, rel=1e-12)
+
+
+@each_optimizer
+def test_resumed_and_extended_descents_have_the_same_bits(optimizer, tmp_path):
+    whole = meta.minimize(bowl, START, optimizer, 30)
+    for steps in (0, 7, 7, 30):
+        path = tmp_path / "descent.npz"
+        parts = meta.minimize(bowl, START, optimizer, steps, checkpoint=path)
+        assert len(parts.values) == steps
+    assert np.array_equal(parts.values, whole.values)
+    assert np.array_equal(parts.gradient_norms, whole.gradient_norms)
+    assert np.array_equal(parts.hyper["a"], whole.hyper["a"])
+    assert np.array_equal(parts.hyper["b"], whole.hyper["b"])
+
+
+SCRIPT = """
+import sys, time
+import autograd.numpy as np
+import revlearn as rl
+from revlearn import meta
+
+def objective(hyper, i):
+    time.sleep(0.02)
+    optimizer = rl.SGD(np.exp(hyper["log_rate"]), rl.sigmoid(hyper["logit_momentum"]))
+    final = rl.train(lambda w, h, t: np.sum(np.cos(w + i)), np.ones(4), None, optimizer, 5)
+    return np.sum(final**2)
+
+hyper = {"log_rate": -1.0 * np.ones(5), "logit_momentum": np.zeros(5)}
+checkpoint = sys.argv[1] if len(sys.argv) > 1 else None
+descent = meta.minimize(objective, hyper, meta.Adam(0.05), 40, checkpoint=checkpoint)
+print(descent.hyper["log_rate"].tobytes().hex(), descent.values.tobytes().hex())
+"""
+
+
+def test_killed_at_random_moments_it_ends_with_the_same_bits(tmp_path):
+    undisturbed = subprocess.run(
+        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True
+    ).stdout
+    path, dice, kills = tmp_path / "descent.npz", random.Random(0), 0
+    while True:
+        before = path.read_bytes() if path.exists() else b""
+        process = subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, str(path)], stdout=subprocess.PIPE, text=True
+        )
+        # Let it get on by at least one meta-iteration, then kill it at any moment.
+        while process.poll() is None and (path.read_bytes() if path.exists() else b"") == before:
+            time.sleep(0.005)
+        time.sleep(0.3 * dice.random())
+        if process.poll() is not None:
+            break
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        kills += 1
+        np.load(path).close()  # whole at every moment
+    output, _ = process.communicate()
+    assert process.returncode == 0
+    assert output == undisturbed
+    assert kills >= 3
+
+
+def test_a_checkpoint_of_something_else_is_refused(tmp_path):
+    path = tmp_path / "descent.npz"
+    meta.minimize(bowl, START, meta.Adam(0.05), 3, checkpoint=path)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"another descent \(optimizer differ\)"):
+        meta.minimize(bowl, START, meta.Adam(0.06), 5, checkpoint=path)
+    with pytest.raises(ValueError, match="start differ"):
+        meta.minimize(bowl, {**START, "b": 0.6}, meta.Adam(0.05), 5, checkpoint=path)
+    with pytest.raises(ValueError, match="hyperparameters and start differ"):
+        meta.minimize(lambda h, i: h**2, 1.0, meta.Adam(0.05), 5, checkpoint=path)
+    with pytest.raises(ValueError, match="holds 3 meta-iterations, more than 2"):
+        meta.minimize(bowl, START, meta.Adam(0.05), 2, checkpoint=path)
+    assert path.read_bytes() == before
+
+
+def test_a_hypergradient_that_is_not_finite_is_named_and_the_checkpoint_kept(tmp_path):
+    path = tmp_path / "descent.npz"
+
+    def objective(hyper, i):
+        return np.sum(hyper["a"]) * (np.inf if i == 2 else 1.0) + hyper["b"]
+
+    with pytest.raises(rl.NonFiniteError, match=r"leaf hyper\['a'\]\[0\].*meta-iteration 2 is inf"):
+        meta.minimize(objective, START, meta.SGD(0.1), 5, checkpoint=path)
+    assert len(meta.minimize(bowl, START, meta.SGD(0.1), 2, checkpoint=path).values) == 2
