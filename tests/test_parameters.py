@@ -80,7 +80,7 @@ def test_what_does_not_fit_is_named():
         layout.flatten({"a": np.zeros(2), "b": [0.0], "c": 1.0})
     with pytest.raises(ValueError, match=r"weights\['a'\] has shape \(3,\), expected \(2,\)"):
         layout.flatten({"a": np.zeros(3), "b": [0.0]})
-    with pytest.raises(NonFiniteError, match=r"weights\['a'\]\[1\] is nan"):
+    with pytest.raises(NonFiniteError, match=r"leaf weights\['a'\]\[1\]: it is nan"):
         layout.flatten({"a": np.array([0.0, np.nan]), "b": [0.0]})
     with pytest.raises(TypeError, match=r"weights\['a'\] must hold real numbers"):
         layout.flatten({"a": np.array(["x", "y"]), "b": [0.0]})

@@ -231,7 +231,7 @@ def test_wrong_arguments_are_named_before_anything_runs():
         rl.train(never, 1.0, None, sgd, -1)
     with pytest.raises(TypeError, match="optimizer"):
         rl.train(never, 1.0, None, 0.1, 4)
-    with pytest.raises(rl.NonFiniteError, match=r"weights\['a'\] is nan"):
+    with pytest.raises(rl.NonFiniteError, match=r"leaf weights\['a'\]: it is nan"):
         rl.train(never, {"a": np.nan}, None, sgd, 4)
 
 

@@ -42,7 +42,9 @@ def main() -> int:
                 cwd=notebook.parent,
                 log_output=True,
             )
-        print(f"book/results/{name}.json is stored; now: make notebooks NOTEBOOK={notebook.name}")
+        print(
+            f"book/results/{name}.json is stored; now: make notebooks NOTEBOOK={EXPERIMENTS[name]}"
+        )
     return 0
 
 

@@ -118,8 +118,9 @@ def add_scaled(target: NDArray[np.int64], values: NDArray, scale: float) -> None
     for block in blocks(target.size):
         part, size = target[block], block.stop - block.start
         scaled, whole = product[:size], increment[:size]
-        np.multiply(values[block], scale, out=scaled)
-        np.rint(scaled, out=scaled)
+        with np.errstate(over="ignore", invalid="ignore"):  # looked for in the next lines
+            np.multiply(values[block], scale, out=scaled)
+            np.rint(scaled, out=scaled)
         largest = max(scaled.max(), -scaled.min())
         if not largest < _LIMIT:
             _refuse(scaled, block.start)

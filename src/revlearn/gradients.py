@@ -71,6 +71,11 @@ class AutogradGradients:
         pull_back, value = make_vjp(
             lambda flat: self._loss(self._weights.unflatten(flat), hyper, t), weights
         )
+        if not isinstance(plain(value), (float, np.floating, np.ndarray)):
+            raise TypeError(
+                f"the training loss must return a real number, at step {t} it returned "
+                f"{type(plain(value)).__name__}"
+            )
         if np.shape(plain(value)) != ():
             raise ValueError(
                 f"the training loss must return a scalar, at step {t} it returned shape "

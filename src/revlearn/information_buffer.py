@@ -23,15 +23,14 @@ from numpy.typing import NDArray
 
 from .fixed_point import blocks
 
-_SPILL_BITS = 32
-
 
 class InformationBuffer:
     r"""A stack of discarded digits, one 64-bit word per number and older words below.
 
     All numbers are multiplied by the same ratio n/d, so one upper bound holds for all words
-    without looking at them. When the next digit might not fit, the low 32 bits of *every* word
-    go to a stack at once.
+    without looking at them. When the next digit might not fit, the low bits of *every* word
+    go to a stack at once. From then on digits are taken from what is left, so the words
+    differ from those of one unbounded integer; the way back is exact all the same.
 
     Parameters
     ----------
@@ -65,7 +64,9 @@ class InformationBuffer:
         self._words = np.zeros(size, dtype=np.uint64)
         self._bound = 0  # no word exceeds this
         self._depth = 0  # digits held
-        self._spilled: list[tuple[int, NDArray[np.uint32]]] = []  # (depth, low halves)
+        self._spilled: list[tuple[int, NDArray]] = []  # (depth, low bits of all words)
+        # What stays must be large, or the rounding of the bound would waste memory.
+        self._spill_bits = 32 if denominator_bits <= 16 else 16
 
     @property
     def size(self) -> int:
@@ -83,14 +84,14 @@ class InformationBuffer:
         Parameters
         ----------
         values : ndarray of int64, shape (size,)
-            Fixed-point numbers. Their size never grows, so nothing can overflow.
+            Fixed-point numbers. No product is larger than the larger of its factor and n.
         numerator : int
             From 1 to 2**denominator_bits. At the upper end nothing is lost or stored.
         """
-        shift, denominator = self._check(numerator)
+        shift, denominator = self._check(values, numerator)
         if numerator == denominator:
             return
-        if (self._bound << shift) + denominator - 1 >= 2**64:
+        while (self._bound << shift) + denominator - 1 >= 2**64:
             self._spill()
         digit_mask, base = np.int64(denominator - 1), np.uint64(numerator)
         for block in blocks(self.size):
@@ -121,7 +122,7 @@ class InformationBuffer:
         IndexError
             If the buffer holds no digit.
         """
-        shift, denominator = self._check(numerator)
+        shift, denominator = self._check(values, numerator)
         if numerator == denominator:
             return
         if self._depth == 0:
@@ -139,7 +140,7 @@ class InformationBuffer:
         self._bound = (self._bound * numerator + numerator - 1) >> shift
         self._depth -= 1
         self.information -= self.size * math.log2(denominator / numerator)
-        if self._spilled and self._spilled[-1][0] == self._depth:
+        while self._spilled and self._spilled[-1][0] == self._depth:
             self._unspill()
 
     def copy(self) -> InformationBuffer:
@@ -149,19 +150,25 @@ class InformationBuffer:
         other._words, other._spilled = self._words.copy(), list(self._spilled)
         return other
 
-    def _check(self, numerator: int) -> tuple[int, int]:
+    def _check(self, values: NDArray[np.int64], numerator: int) -> tuple[int, int]:
+        if values.shape != (self.size,) or values.dtype != np.int64:
+            raise ValueError(
+                f"values must be int64 of shape ({self.size},), not {values.dtype} of shape "
+                f"{values.shape}"
+            )
         denominator = 1 << self.denominator_bits
         if not 1 <= numerator <= denominator:
             raise ValueError(f"numerator must lie in 1..{denominator}, not {numerator}")
         return self.denominator_bits, denominator
 
     def _spill(self) -> None:
-        self._spilled.append((self._depth, self._words.astype(np.uint32)))
-        self._words >>= np.uint64(_SPILL_BITS)
-        self._bound >>= _SPILL_BITS
+        kind = np.uint32 if self._spill_bits == 32 else np.uint16
+        self._spilled.append((self._depth, self._words.astype(kind)))
+        self._words >>= np.uint64(self._spill_bits)
+        self._bound >>= self._spill_bits
 
     def _unspill(self) -> None:
         _, low = self._spilled.pop()
-        self._words <<= np.uint64(_SPILL_BITS)
+        self._words <<= np.uint64(self._spill_bits)
         self._words |= low
-        self._bound = ((self._bound + 1) << _SPILL_BITS) - 1
+        self._bound = ((self._bound + 1) << self._spill_bits) - 1

@@ -62,4 +62,8 @@ def l2(weights: Nest, penalties: Any) -> Any:
     factors = dict(named_leaves(penalties, ""))
     if list(factors) == [""]:
         factors = dict.fromkeys(leaves, penalties)
+    if factors.keys() != leaves.keys():
+        raise ValueError(
+            f"penalties has the leaves {list(factors)}, but the weights have {list(leaves)}"
+        )
     return sum(np.sum(factors[name] * (leaf * leaf)) for name, leaf in leaves.items())

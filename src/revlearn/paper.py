@@ -1,4 +1,4 @@
-"""Seeds, data and initial weights as the paper's authors had them, so that curves can be compared."""
+"""Seeds, data and initial weights as the paper's authors had them."""
 
 from __future__ import annotations
 

@@ -131,7 +131,11 @@ class Layout:
                 raise ValueError(f"{leaf_name} has shape {value.shape}, expected {shape}")
             if not np.isfinite(value).all():
                 where = _indexed(leaf_name, int(np.argmin(np.isfinite(value))), shape)
-                raise NonFiniteError(f"{where} is {value[~np.isfinite(value)][0]}, not finite")
+                raise NonFiniteError(
+                    f"it is {value[~np.isfinite(value)][0]}; training starts from finite numbers"
+                ).at(leaf=where)
+            if isbox(leaf) and np.asarray(plain(leaf)).dtype != np.float64:
+                leaf = leaf * np.float64(1.0)
             parts.append(anp.reshape(leaf if isbox(leaf) else value, (-1,)))
         return anp.concatenate(parts) if parts else np.zeros(0)
 
@@ -176,7 +180,8 @@ def map_leaves(function: Callable[[Any], Any], nest: Nest) -> Nest:
     if isinstance(kind, dict):
         return {key: map_leaves(function, nest[key]) for key in kind}
     if isinstance(kind, (list, tuple)):
-        return type(kind)([map_leaves(function, nest[i]) for i in range(len(kind))])
+        leaves = [map_leaves(function, nest[i]) for i in range(len(kind))]
+        return kind._make(leaves) if hasattr(kind, "_make") else type(kind)(leaves)
     return None if kind is None else function(nest)
 
 

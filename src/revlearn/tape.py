@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import FixedPointOverflowError, NonFiniteError, ReversalError
+from .errors import FixedPointOverflowError, NonFiniteError, ReversalError, RevlearnError
 from .fixed_point import checksum
 from .gradients import AutogradGradients, Loss, Pullback, Vector
 from .optimizers.base import Adjoint, ExactRun, Optimizer
@@ -18,6 +18,8 @@ from .progress import progress
 from .schedules import expand
 
 Callback = Callable[[int, Nest, Nest, Nest], None]
+# By how much, relative to its length, a gradient may change with the way it is traced.
+_ROUNDING = 1e-9
 
 
 class Setup:
@@ -136,8 +138,8 @@ class Tape:
         """
         run, layout = self._run.copy(), self._setup.weights
         for t in progress(range(self.steps)[::-1], self.steps, "backwards"):
-            run.unstep(t, self._gradient_at(t))
-            self._verify(run, t)
+            with self._way_back(run, t):
+                run.unstep(t, self._gradient_at(t))
             yield (
                 t,
                 layout.unflatten(run.values("weights")),
@@ -160,6 +162,11 @@ class Tape:
             Derivatives with respect to the initial weights and slots, the hyperparameters of the
             loss, and every schedule.
         """
+        d_weights = np.asarray(d_weights, dtype=np.float64)
+        if d_weights.shape != (self.num_parameters,):
+            raise ValueError(
+                f"d_weights has shape {d_weights.shape}, expected ({self.num_parameters},)"
+            )
         run, setup = self._run.copy(), self._setup
         adjoint = Adjoint(
             slots={slot: np.zeros_like(d_weights) for slot in run.integers},
@@ -180,14 +187,17 @@ class Tape:
                 )
                 return taken[0][0]
 
-            run.unstep(t, with_pullback)
-            [(gradient, pull_back_gradient)] = taken
-            if not self._arrived(run, t):
-                # Traced for its derivative, a function may round differently than without. Take
-                # the step once more and undo it with the very function that went forward.
-                run.step(t, gradient)
-                run.unstep(t, self._gradient_at(t))
-                self._verify(run, t)
+            with self._way_back(run, t):
+                run.unstep(t, with_pullback)
+                [(gradient, pull_back_gradient)] = taken
+                if not self._arrived(run, t):
+                    # Traced for its derivative, a function may round differently than without.
+                    # Take the step again and undo it with the very function that went forward.
+                    run.step(t, gradient)
+                    run.unstep(t, self._gradient_at(t))
+                    difference = gradient - self._gradient_at(t)(run.values("weights"))
+                    if not np.linalg.norm(difference) <= _ROUNDING * np.linalg.norm(gradient):
+                        raise self._irreproducible(run, t)
             run.pull_back(t, later, gradient, pull_back_gradient, adjoint)
         return adjoint
 
@@ -197,18 +207,26 @@ class Tape:
     def _arrived(self, run: ExactRun, t: int) -> bool:
         return checksum(*run.integers.values()) == int(self._checksums[t])
 
-    def _verify(self, run: ExactRun, t: int) -> None:
+    @contextmanager
+    def _way_back(self, run: ExactRun, t: int) -> Iterator[None]:
+        """Make sure that undoing step `t` ends where the step had started."""
+        try:
+            yield
+        except (FixedPointOverflowError, NonFiniteError):  # forwards there was no such number
+            raise self._irreproducible(run, t) from None
         if not self._arrived(run, t):
-            # Two calls at the same weights show where, if the loss differs from call to call.
-            first, second = (self._gradient_at(t)(run.values("weights")) for _ in range(2))
-            differing = np.flatnonzero(first != second)
-            leaf = self._setup.weights.name_of(int(differing[0])) if differing.size else None
-            raise ReversalError(
-                "the gradient on the way back is not the same bits as on the way forth. The loss "
-                "must be a pure function of (weights, hyper, t): seed its randomness by t, keep no "
-                "state in it, and use the same number of threads in both directions "
-                "(OPENBLAS_NUM_THREADS=1)"
-            ).at(step=t, leaf=leaf)
+            raise self._irreproducible(run, t)
+
+    def _irreproducible(self, run: ExactRun, t: int) -> RevlearnError:
+        # Two calls at the same weights show where, if the loss differs from call to call.
+        first, second = (self._gradient_at(t)(run.values("weights")) for _ in range(2))
+        differing = np.flatnonzero(first != second)
+        leaf = self._setup.weights.name_of(int(differing[0])) if differing.size else None
+        return ReversalError(
+            "the gradient on the way back is not the same bits as on the way forth. The loss must "
+            "be a pure function of (weights, hyper, t): seed its randomness by t, keep no state in "
+            "it, and use the same number of threads in both directions (OPENBLAS_NUM_THREADS=1)"
+        ).at(step=t, leaf=leaf)
 
 
 def run_forwards(setup: Setup, *arguments: NDArray) -> Tape:

@@ -157,7 +157,8 @@ def _vjp_of_training(argnums, ans, args, kwargs):
     wrt_hyper = len(holder.setup.slots) + 1 in argnums
 
     def pull_back(d_weights):
-        if isbox(d_weights):
+        # A box among the arguments means that someone differentiates this derivative.
+        if any(isbox(value) for value in (d_weights, ans, *args)):
             raise NotImplementedError(
                 "second derivatives through training are not implemented: "
                 "revlearn.estimators.unrolled.train has them"

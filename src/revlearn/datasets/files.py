@@ -39,24 +39,22 @@ def fetch(name: str, sha256: str, urls: list[str]) -> Path:
                 f"{path} does not exist. {FOLDER_VARIABLE} names the folder of the data; put the "
                 f"file there (from {urls[0]}), or unset the variable to have it downloaded"
             )
+        verify(path, sha256, f"Put the original there, from {urls[0]}")
     else:
         import pooch  # here, because importing revlearn needs numpy and autograd only
 
         path = Path(pooch.os_cache("revlearn")) / name
         if not path.exists():
             _download(path, sha256, urls)
-    verify(path, sha256)
+        verify(path, sha256, "Delete it, so that it is fetched again")
     return path
 
 
-def verify(path: Path, sha256: str) -> None:
-    """Raise :class:`DataError` unless a file has the expected checksum."""
+def verify(path: Path, sha256: str, remedy: str) -> None:
+    """Raise :class:`DataError`, naming the remedy, unless a file has the expected checksum."""
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != sha256:
-        raise DataError(
-            f"{path} is damaged: its sha256 is {found}, expected {sha256}. Delete it, so that it "
-            "is fetched again"
-        )
+        raise DataError(f"{path} is damaged: its sha256 is {found}, expected {sha256}. {remedy}")
 
 
 def _download(path: Path, sha256: str, urls: list[str]) -> None:

@@ -34,8 +34,8 @@ class SGD(Optimizer):
         α, any finite number.
     momentum : schedule
         γ, in (0, 1]. It is rounded to the nearest ratio n/d with d = 2**momentum_bits, that is
-        by at most 2**-17 with the default, and the ratio is used wherever γ stands. Its
-        hypergradient is that of the ratio.
+        by at most 2**-17 with the default (a smaller momentum becomes 2**-16), and the ratio is
+        used wherever γ stands. Its hypergradient is that of the ratio.
     dampening : float, optional
         The gradient enters with the factor 1 − dampening. By default the factor is 1 − γ, as in
         the paper, which at γ = 1 shuts the gradient out. With 0 it is the classical heavy ball,
@@ -72,6 +72,13 @@ class SGD(Optimizer):
     ):
         if not 1 <= momentum_bits <= 32:
             raise ValueError(f"momentum_bits must lie in 1..32, not {momentum_bits}")
+        if dampening is not None and not (
+            isinstance(dampening, (int, float)) and np.isfinite(dampening)
+        ):
+            raise TypeError(
+                f"dampening must be a plain finite number, not {dampening!r}: it chooses the form "
+                "of the rule and is not differentiated"
+            )
         self.schedules = {"learning_rate": learning_rate, "momentum": momentum}
         self.dampening = dampening
         self.momentum_bits = momentum_bits
@@ -121,7 +128,7 @@ class ExactSGD(ExactRun):
         shared = all(len(rows) == 1 for rows in schedules.values())
         self._pieces = [slice(0, layout.size)] if shared else layout.slices
         self._learning_rate = schedules["learning_rate"]
-        self._numerator = numerators(schedules["momentum"], optimizer.momentum_bits)
+        self._numerator = numerators(schedules["momentum"], optimizer.momentum_bits, layout)
         self._buffers = [
             InformationBuffer(piece.stop - piece.start, optimizer.momentum_bits)
             for piece in self._pieces
@@ -215,25 +222,52 @@ class ExactSGD(ExactRun):
         return learning_rate, momentum, self._optimizer.gain(momentum)
 
 
-def numerators(momentum: NDArray[np.float64], momentum_bits: int) -> NDArray[np.int64]:
-    """Return n of the ratios n / 2**momentum_bits nearest to the momenta.
+def numerators(
+    momentum: NDArray[np.float64], momentum_bits: int, layout: Layout | None = None
+) -> NDArray[np.int64]:
+    """Return n of the ratios n / 2**momentum_bits nearest to the momenta, at least 1.
+
+    Parameters
+    ----------
+    momentum : ndarray, shape (rows, steps)
+        One row for all leaves, or one for each.
+    momentum_bits : int
+        Bits of the denominator.
+    layout : Layout, optional
+        Names the leaves in errors.
+
+    Returns
+    -------
+    ndarray of int64, shape (rows, steps)
 
     Raises
     ------
     ValueError
-        If a momentum lies outside (0, 1].
+        If a momentum lies outside (0, 1], or is below 1 and would be rounded to 1.
     """
+    denominator = 2.0**momentum_bits
+    rounded = np.rint(momentum * denominator)
+
+    def first(bad: NDArray[np.bool_]) -> str:
+        row, step = np.argwhere(bad)[0]
+        name = layout.name_as("momentum", row) if layout and len(momentum) > 1 else "momentum"
+        return f"{name} is {momentum[row, step]} at step {step}"
+
     outside = ~((momentum > 0.0) & (momentum <= 1.0))
     if outside.any():
-        row, step = np.argwhere(outside)[0]
         raise ValueError(
-            f"momentum is {momentum[row, step]} at step {step}; it must lie in (0, 1]. "
+            f"{first(outside)}; it must lie in (0, 1]. "
             "At 0 (sigmoid(x) is 0 below −37) each step would discard the whole velocity, 64 bits "
             "a weight, and nothing cheaper than storing it brings it back; above 1 the velocity "
             "would grow"
         )
-    denominator = 2.0**momentum_bits
-    return np.clip(np.rint(momentum * denominator), 1, denominator).astype(np.int64)
+    lost = (rounded == denominator) & (momentum < 1.0)
+    if lost.any():
+        raise ValueError(
+            f"{first(lost)}, which {momentum_bits} bits round to 1: no friction, and no gradient. "
+            f"Choose more bits, for example momentum_bits={min(momentum_bits + 8, 32)}, or 1 itself"
+        )
+    return np.maximum(rounded, 1).astype(np.int64)
 
 
 @primitive
