@@ -143,6 +143,44 @@ def test_memory_stays_near_the_information_at_every_length(gamma):
         assert buffer.num_bits >= buffer.information
 
 
+@pytest.mark.parametrize("bits", [16, 24, 32])
+@pytest.mark.parametrize("gamma", [0.5, 0.9, 0.999, 0.9999])
+def test_finer_ratios_cost_no_more_memory(gamma, bits):
+    n = round(gamma * 2**bits)
+    buffer = InformationBuffer(2, bits)
+    values = np.random.RandomState(0).randint(-(2**60), 2**60, size=2)
+    for _ in range(20_000):
+        buffer.multiply(values, n)
+    assert buffer.information <= buffer.num_bits <= 1.03 * buffer.information + 64 * 2
+
+
+@pytest.mark.parametrize("bits", [16, 24, 32])
+def test_the_bound_is_reached_and_holds_in_both_directions(bits):
+    """At n = 1 a value of −1 stays, and each digit it leaves is the largest."""
+    buffer, values = InformationBuffer(1, bits), np.array([-1], dtype=np.int64)
+    for _ in range(9):
+        buffer.multiply(values, 1)
+        assert values.tolist() == [-1]
+        assert int(buffer._words[0]) == buffer._bound
+    for _ in range(9):
+        buffer.divide(values, 1)
+        assert int(buffer._words[0]) <= buffer._bound
+
+
+def test_forth_back_and_forth_again_takes_the_same_memory():
+    buffer, values = InformationBuffer(3), np.array([7, -8, 2**50], dtype=np.int64)
+    sizes = []
+    for _ in range(5):
+        for _ in range(300):
+            buffer.multiply(values, D // 2)
+        sizes.append(buffer.num_bits)
+        for _ in range(300):
+            buffer.divide(values, D // 2)
+        assert buffer.information == pytest.approx(0.0, abs=1e-6)
+        assert buffer.num_bits == 64 * 3
+    assert len(set(sizes)) == 1
+
+
 @pytest.mark.parametrize("gamma", [0.5, 0.9])
 def test_content_is_as_large_as_the_information_claims(gamma):
     n, steps = round(gamma * D), 2000
@@ -192,6 +230,9 @@ def test_misuse_is_named():
     for numerator in (0, D + 1):
         with pytest.raises(ValueError, match="numerator"):
             buffer.multiply(values, numerator)
+    for wrong in (np.zeros(2, dtype=np.int64), np.zeros(1)):
+        with pytest.raises(ValueError, match=r"int64 of shape \(1,\)"):
+            buffer.multiply(wrong, D // 2)
     with pytest.raises(ValueError, match="denominator_bits"):
         InformationBuffer(1, denominator_bits=33)
     assert values.tolist() == [5]

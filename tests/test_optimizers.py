@@ -6,7 +6,7 @@ from typing import Any
 
 import autograd.numpy as np
 import pytest
-from autograd import value_and_grad
+from autograd import grad, value_and_grad
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +23,7 @@ class Case:
     make: Any  # nest of schedules by name -> optimizer
     unconstrained: dict[str, Any]  # name -> map from all real numbers to valid values
     bits: Any  # value by name -> bits per parameter and step
+    long: int  # steps of the long run
 
 
 def ratio(momentum):
@@ -37,6 +38,7 @@ CASES = {
             "momentum": rl.sigmoid,
         },
         bits=lambda momentum, **_: math.log2(D / ratio(momentum)),
+        long=100_000,
     ),
     "SGD, heavy ball": Case(
         make=lambda **schedules: rl.SGD(**schedules, dampening=0.0),
@@ -45,6 +47,7 @@ CASES = {
             "momentum": rl.sigmoid,
         },
         bits=lambda momentum, **_: math.log2(D / ratio(momentum)),
+        long=10_000,
     ),
 }
 each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
@@ -115,6 +118,31 @@ def test_hypergradients_of_every_kind_agree_with_unrolled_training(case, digits)
 
 
 @each_case
+def test_a_nest_beside_a_shared_schedule_agrees_with_unrolled_training(case, digits):
+    steps, random = 8, np.random.RandomState(2)
+    weights, loss, validation_loss = softmax_regression(digits, steps)
+    extra = {"shift": np.zeros(784), "log_penalty": map_leaves(lambda w: -9.0, weights)}
+    for nested in case.unconstrained:
+        values = {
+            name: map_leaves(lambda w: random.randn(steps), weights)
+            if name == nested
+            else random.randn(steps)
+            for name in case.unconstrained
+        }
+
+        def objective(train, values):
+            schedules = {n: map_leaves(case.unconstrained[n], values[n]) for n in values}
+            return validation_loss(train(loss, weights, extra, case.make(**schedules), steps))
+
+        layout = Layout(values, "values")
+        ours, reference = (
+            layout.flatten(grad(lambda v: objective(train, v))(values))
+            for train in (rl.train, rl.estimators.unrolled.train)
+        )
+        assert np.linalg.norm(ours - reference) < 1e-6 * np.linalg.norm(reference)
+
+
+@each_case
 def test_shared_schedules_get_the_sum_of_what_their_parts_get(case, digits):
     steps = 6
     weights, loss, validation_loss = softmax_regression(digits, steps)
@@ -161,25 +189,31 @@ def test_returns_bit_for_bit_with_bits_near_theory(case, gamma, bowl):
 
 
 @each_case
-def test_a_hundred_thousand_steps_come_back(case):
-    def loss(weights, hyper, t):
-        return (1.0 + t % 3) * np.sum(np.cos(weights))
+def test_a_long_run_of_a_small_network_comes_back(case):
+    """A hundred thousand steps on exclusive or, with a momentum that changes at each."""
+    inputs = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 1.0], [1.0, 0.0, 1.0], [1.0, 1.0, 1.0]])
+    signs = np.array([-1.0, 1.0, 1.0, -1.0])
 
-    start = np.array([0.3, -1.2, 2.0])
-    steps = 100_000
+    def loss(weights, hyper, t):
+        hidden = rl.models.tanh(np.dot(inputs, weights["hidden"]))
+        error = np.dot(hidden, weights["output"]) - signs
+        return np.dot(error, error) / 4
+
+    random, steps = np.random.RandomState(0), case.long
+    start = {"hidden": random.randn(3, 3), "output": random.randn(3)}
+    layout = Layout(start, "weights")
     momentum = 0.5 + 0.499 * np.sin(np.arange(steps)) ** 2
-    optimizer = case.make(learning_rate=0.05, momentum=momentum)
-    tape = rl.record(loss, start, None, optimizer, steps)
-    trajectory_end = np.array(tape.weights)
+    tape = rl.record(loss, start, None, case.make(learning_rate=0.02, momentum=momentum), steps)
+    assert float(loss(tape.weights, None, 0)) < 0.1 * float(loss(start, None, 0))
     for t, weights, velocity in tape.rewind():
         pass
     assert t == 0
-    assert np.array_equal(weights, rl.from_fixed(rl.to_fixed(start)))
-    assert np.array_equal(velocity, np.zeros(3))
-    assert not np.array_equal(trajectory_end, start)
-    theory = 3 * sum(case.bits(momentum=m) for m in momentum)
+    rounded = rl.from_fixed(rl.to_fixed(layout.flatten(start)))
+    assert np.array_equal(layout.flatten(weights), rounded)
+    assert not layout.flatten(velocity, "velocity").any()
+    theory = layout.size * sum(case.bits(momentum=m) for m in momentum)
     assert tape.information == pytest.approx(theory, rel=1e-6)
-    assert theory <= tape.num_bits <= 1.03 * theory + 64 * 3
+    assert theory <= tape.num_bits <= 1.03 * theory + 64 * layout.size
 
 
 @each_case
@@ -231,6 +265,19 @@ def test_momentum_that_cannot_be_reversed_is_explained(momentum):
     schedule = np.array([0.5, momentum, 0.5])
     with pytest.raises(ValueError, match=r"momentum is .* at step 1; it must lie in \(0, 1\]"):
         rl.record(lambda w, h, t: w**2, 1.0, None, rl.SGD(0.1, schedule), 3)
+
+
+def test_what_cannot_be_meant_is_refused():
+    weights = {"a": 1.0, "b": 2.0}
+    with pytest.raises(ValueError, match=r"momentum\['b'\] is 2.0 at step 0"):
+        rl.record(lambda w, h, t: w["a"], weights, None, rl.SGD(0.1, {"a": 0.5, "b": 2.0}), 3)
+    with pytest.raises(ValueError, match=r"momentum is 0\.999999.*momentum_bits=24"):
+        rl.record(lambda w, h, t: w**2, 1.0, None, rl.SGD(0.1, 0.999999), 3)
+    finer = rl.SGD(0.1, 0.999999, momentum_bits=24)
+    assert float(rl.record(lambda w, h, t: w**2, 1.0, None, finer, 3).weights) < 1.0
+    for wrong in (np.array(0.5), np.nan):
+        with pytest.raises(TypeError, match="dampening"):
+            rl.SGD(0.1, 0.9, dampening=wrong)
 
 
 def test_momentum_is_rounded_to_the_nearest_ratio():

@@ -1,4 +1,5 @@
 import gc
+import itertools
 import weakref
 
 import autograd.numpy as np
@@ -124,6 +125,76 @@ def test_second_derivatives_are_refused_with_a_way_out():
         elementwise_grad(grad(objective))(0.1)
 
 
+def test_second_derivatives_are_refused_where_the_outer_loss_is_linear_too():
+    def objective(rate):
+        return np.sum(rl.train(quadratic, np.ones(2), 1.0, rl.SGD(rate, 0.9), 2))
+
+    with pytest.raises(NotImplementedError, match=r"estimators\.unrolled"):
+        grad(grad(objective))(0.1)
+
+
+def test_a_loss_whose_state_alternates_with_the_kind_of_call_is_not_believed():
+    """Three calls a step: forwards on one batch, traced on another, forwards' batch again."""
+    data = np.array([[1.0, 2.0, 3.0], [3.0, 1.0, 2.0]])
+    for steps in (1, 2, 3, 4, 5, 20):
+        calls = itertools.count()
+
+        def loss(weights, hyper, t, calls=calls):
+            return np.sum(np.cos(weights * data[next(calls) % 2]))
+
+        def objective(weights, loss=loss, steps=steps):
+            return np.sum(rl.train(loss, weights, None, rl.SGD(0.5, 0.5), steps))
+
+        with pytest.raises(rl.ReversalError) as caught:
+            grad(objective)(np.array([0.3, 0.5, 0.7]))
+        assert caught.value.step is not None
+
+
+def test_an_overflow_on_the_way_back_is_an_irreproducible_gradient_at_its_step():
+    for bad in (1e6, np.nan, np.inf):
+        calls = itertools.count()
+
+        def loss(weights, hyper, t, calls=calls, bad=bad):
+            return np.sum(np.cos(weights)) * (1.0 if next(calls) < 10 else bad)
+
+        start = np.array([0.3, 0.5])
+        with pytest.raises(rl.ReversalError) as caught:
+            grad(lambda w, f=loss: np.sum(rl.train(f, w, None, rl.SGD(0.1, 0.5), 10)))(start)
+        assert caught.value.step == 9
+
+
+def test_single_precision_hyperparameters_are_the_same_forth_and_back():
+    start = np.linspace(0.1, 1.0, 7)
+
+    def objective(hyper):
+        final = rl.train(lambda w, h, t: np.sum(np.cos(w * h)), start, hyper, rl.SGD(0.1, 0.9), 9)
+        return np.sum(final**2)
+
+    hyper = np.linspace(1.0, 2.0, 7, dtype=np.float32)
+    value, gradient = value_and_grad(objective)(hyper)
+    assert float(value) == float(objective(hyper))
+    wide = grad(objective)(hyper.astype(np.float64))
+    assert np.allclose(gradient, wide, rtol=1e-6)
+
+
+def test_what_is_handed_out_may_be_changed_without_harm(bowl):
+    loss, start = bowl
+    optimizer, layout = rl.SGD(0.05, 0.9), rl.parameters.Layout(start, "weights")
+
+    def spoil(t, weights, velocity, gradient):
+        for nest in (weights, velocity, gradient):
+            nest["a"][:] = 99.0
+
+    plain = rl.record(loss, start, None, optimizer, 20)
+    spoiled = rl.record(loss, start, None, optimizer, 20, callback=spoil)
+    assert np.array_equal(layout.flatten(plain.weights), layout.flatten(spoiled.weights))
+    d_weights = np.ones(layout.size)
+    plain.pull_back(d_weights)
+    assert np.array_equal(d_weights, np.ones(layout.size))
+    with pytest.raises(ValueError, match=r"d_weights has shape \(3,\), expected \(8,\)"):
+        plain.pull_back(np.ones(3))
+
+
 @pytest.mark.parametrize("k", [0, 7, 19])
 def test_an_irreproducible_gradient_is_reported_at_its_step(k):
     visits = []
@@ -233,6 +304,23 @@ def test_wrong_arguments_are_named_before_anything_runs():
         rl.train(never, 1.0, None, 0.1, 4)
     with pytest.raises(rl.NonFiniteError, match=r"leaf weights\['a'\]: it is nan"):
         rl.train(never, {"a": np.nan}, None, sgd, 4)
+
+
+def test_overflow_is_located_in_the_whole_when_leaves_have_their_own_schedules():
+    def loss(weights, hyper, t):
+        return -1000.0 * weights["b"][0][0, 1]
+
+    start = {"a": np.ones(2), "b": [np.ones((1, 2))]}
+    rates = {"a": 0.1, "b": [1e3]}
+    with pytest.raises(rl.FixedPointOverflowError) as caught:
+        rl.train(loss, start, None, rl.SGD(rates, 0.5), 10)
+    assert caught.value.leaf == "weights['b'][0][0, 1]"
+
+
+@pytest.mark.filterwarnings("ignore:Output seems independent")
+def test_a_loss_that_returns_nothing_is_explained():
+    with pytest.raises(TypeError, match="at step 0 it returned NoneType"):
+        rl.train(lambda w, h, t: None, np.ones(2), None, rl.SGD(0.1, 0.9), 4)
 
 
 def test_a_loss_that_is_not_scalar_is_explained():

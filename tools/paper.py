@@ -16,7 +16,10 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-EXPERIMENTS = {"chaos": "book/foundations/chaos.ipynb"}
+EXPERIMENTS = {
+    "chaos": "book/foundations/chaos.ipynb",
+    "schedules": "book/paper/schedules.ipynb",
+}
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import matplotlib as mpl
 from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
 
 # Okabe and Ito's palette: told apart by colour-blind readers, and in grey print by the line styles.
 COLOURS = {
@@ -44,3 +49,41 @@ def use_style() -> None:
             "savefig.facecolor": "white",
         }
     )
+
+
+def schedules_by_leaf(
+    axes: Axes, schedules: Sequence[Mapping[str, NDArray]], leaf: str = "weights"
+) -> list[Line2D]:
+    """Draw a schedule for each layer of a perceptron, one line a layer.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        Where to draw. The axis of steps is labelled; the other, the scale and the legend are the
+        caller's.
+    schedules : sequence of mappings
+        For each layer a mapping to arrays of shape (steps,), nested like the weights of
+        :func:`revlearn.models.init_mlp`.
+    leaf : str
+        Which leaf of each layer: ``"weights"`` or ``"biases"``.
+
+    Returns
+    -------
+    list of matplotlib.lines.Line2D
+        Labelled ``layer 1``, ``layer 2``, …, from the inputs to the outputs.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from matplotlib.figure import Figure
+    >>> schedules = [{"weights": np.ones(5), "biases": np.zeros(5)} for _ in range(2)]
+    >>> lines = schedules_by_leaf(Figure().add_subplot(), schedules)
+    >>> [line.get_label() for line in lines]
+    ['layer 1', 'layer 2']
+    """
+    lines = [
+        axes.plot(layer[leaf], label=f"layer {number}")[0]
+        for number, layer in enumerate(schedules, 1)
+    ]
+    axes.set_xlabel("step $t$")
+    return lines

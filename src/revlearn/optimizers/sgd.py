@@ -239,6 +239,7 @@ def numerators(
     Returns
     -------
     ndarray of int64, shape (rows, steps)
+        Numerators, from 1 to 2**momentum_bits.
 
     Raises
     ------
