@@ -90,7 +90,9 @@ def from_fixed(
     return np.multiply(fixed, 2.0**-fraction_bits, out=out)
 
 
-def add_scaled(target: NDArray[np.int64], values: NDArray, scale: float) -> None:
+def add_scaled(
+    target: NDArray[np.int64], values: NDArray, scale: float | NDArray[np.float64]
+) -> None:
     r"""Add :math:`\mathrm{rint}(\text{scale}\cdot\text{values})` to `target`, in place.
 
     Rounding to nearest is symmetric, so calling it again with ``-scale`` restores `target`
@@ -102,8 +104,8 @@ def add_scaled(target: NDArray[np.int64], values: NDArray, scale: float) -> None
         Fixed-point numbers.
     values : ndarray of float64 or int64, shape (size,)
         What to add, before scaling.
-    scale : float
-        Factor, with the unit of the fixed-point numbers in it.
+    scale : float, or ndarray of float64, shape (size,)
+        Factor, or one for each number, with the unit of the fixed-point numbers in it.
 
     Raises
     ------
@@ -118,8 +120,9 @@ def add_scaled(target: NDArray[np.int64], values: NDArray, scale: float) -> None
     for block in blocks(target.size):
         part, size = target[block], block.stop - block.start
         scaled, whole = product[:size], increment[:size]
+        factor = scale[block] if isinstance(scale, np.ndarray) else scale
         with np.errstate(over="ignore", invalid="ignore"):  # looked for in the next lines
-            np.multiply(values[block], scale, out=scaled)
+            np.multiply(values[block], factor, out=scaled)
             np.rint(scaled, out=scaled)
         largest = max(scaled.max(), -scaled.min())
         if not largest < _LIMIT:

@@ -195,7 +195,7 @@ class Tape:
                     # Take the step again and undo it with the very function that went forward.
                     forward = self._gradient_at(t)(run.values("weights"))
                     run.step(t, gradient)
-                    run.unstep(t, lambda weights, forward=forward: forward)
+                    run.unstep(t, lambda _, found=forward: found)  # type: ignore[misc]
                     difference = np.linalg.norm(gradient - forward)
                     if not difference <= _ROUNDING * np.linalg.norm(gradient):
                         raise self._irreproducible(run, t)

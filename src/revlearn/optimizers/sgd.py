@@ -11,6 +11,7 @@ Maclaurin, Duvenaud and Adams (2015), Algorithms 1 to 3, with the errata stated 
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -119,41 +120,41 @@ class ExactSGD(ExactRun):
         fraction_bits: int,
     ):
         self._optimizer = optimizer
-        self._unit = 2.0**fraction_bits
         self._fraction_bits = fraction_bits
-        self.integers = {slot: np.zeros(layout.size, dtype=np.int64) for slot in state}
-        for slot, values in state.items():
-            self._add(slot, slice(0, layout.size), values, self._unit)
         # Leaves that share both schedules are worked on as one piece.
         shared = all(len(rows) == 1 for rows in schedules.values())
         self._pieces = [slice(0, layout.size)] if shared else layout.slices
-        self._learning_rate = schedules["learning_rate"]
-        self._numerator = numerators(schedules["momentum"], optimizer.momentum_bits, layout)
+        self._learning_rate = self._rows(schedules["learning_rate"])
+        self._numerator = self._rows(
+            numerators(schedules["momentum"], optimizer.momentum_bits, layout)
+        )
+        self._momentum = self._numerator / 2.0**optimizer.momentum_bits
+        self._gain = optimizer.gain(self._momentum) * np.ones_like(self._momentum)
         self._buffers = [
             InformationBuffer(piece.stop - piece.start, optimizer.momentum_bits)
             for piece in self._pieces
         ]
+        self._factor = np.empty(layout.size)
+        self.integers = {slot: np.zeros(layout.size, dtype=np.int64) for slot in state}
+        for slot, values in state.items():
+            self._add(slot, values, np.full(len(self._pieces), 2.0**fraction_bits))
 
     def step(self, t: int, gradient: Vector) -> None:
         """Advance by one step; see :class:`ExactRun`."""
-        for i, piece in enumerate(self._pieces):
-            velocity = self.integers["velocity"][piece]
-            learning_rate, _, gain = self._rates(i, t)
-            self._buffers[i].multiply(velocity, int(self._row(self._numerator, i)[t]))
-            self._add("velocity", piece, gradient[piece], -gain * self._unit)
-            self._add("weights", piece, velocity, learning_rate)
+        velocity = self.integers["velocity"]
+        for buffer, piece, numerator in self._momenta(t):
+            buffer.multiply(velocity[piece], numerator)
+        self._add("velocity", gradient, -self._gain[:, t] * 2.0**self._fraction_bits)
+        self._add("weights", velocity, self._learning_rate[:, t])
 
     def unstep(self, t: int, gradient_at: GradientAt) -> None:
         """Undo one step; see :class:`ExactRun`."""
-        for i, piece in enumerate(self._pieces):
-            learning_rate, _, _ = self._rates(i, t)
-            self._add("weights", piece, self.integers["velocity"][piece], -learning_rate)
+        velocity = self.integers["velocity"]
+        self._add("weights", velocity, -self._learning_rate[:, t])
         gradient = gradient_at(self.values("weights"))
-        for i, piece in enumerate(self._pieces):
-            _, _, gain = self._rates(i, t)
-            self._add("velocity", piece, gradient[piece], gain * self._unit)
-            velocity = self.integers["velocity"][piece]
-            self._buffers[i].divide(velocity, int(self._row(self._numerator, i)[t]))
+        self._add("velocity", gradient, self._gain[:, t] * 2.0**self._fraction_bits)
+        for buffer, piece, numerator in self._momenta(t):
+            buffer.divide(velocity[piece], numerator)
 
     def pull_back(
         self,
@@ -165,20 +166,15 @@ class ExactSGD(ExactRun):
     ) -> None:
         """Carry the adjoint back (the paper's Algorithm 2, corrected); see :class:`ExactRun`."""
         d_weights, d_velocity = adjoint.slots["weights"], adjoint.slots["velocity"]
-        d_learning_rate = adjoint.schedules["learning_rate"]
-        d_momentum = adjoint.schedules["momentum"]
         velocity = self.values("velocity")
-        cotangent = np.empty_like(gradient)
-        for i, piece in enumerate(self._pieces):
-            learning_rate, momentum, gain = self._rates(i, t)
-            self._row(d_learning_rate, i)[t] += d_weights[piece] @ later["velocity"][piece]
-            d_velocity[piece] += learning_rate * d_weights[piece]
-            slope = d_velocity[piece] @ velocity[piece]
-            if self._optimizer.dampening is None:
-                slope += d_velocity[piece] @ gradient[piece]
-            self._row(d_momentum, i)[t] += slope
-            np.multiply(d_velocity[piece], -gain, out=cotangent[piece])
-            d_velocity[piece] *= momentum
+        self._accumulate(adjoint, "learning_rate", t, self._dots(d_weights, later["velocity"]))
+        d_velocity += self._spread(self._learning_rate[:, t]) * d_weights
+        slopes = self._dots(d_velocity, velocity)
+        if self._optimizer.dampening is None:
+            slopes += self._dots(d_velocity, gradient)
+        self._accumulate(adjoint, "momentum", t, slopes)
+        cotangent = d_velocity * self._spread(-self._gain[:, t])
+        d_velocity *= self._spread(self._momentum[:, t])
         to_weights, to_hyper = pull_back_gradient(cotangent)
         d_weights += to_weights
         adjoint.hyper += to_hyper
@@ -188,6 +184,7 @@ class ExactSGD(ExactRun):
         other = copy.copy(self)
         other.integers = {slot: numbers.copy() for slot, numbers in self.integers.items()}
         other._buffers = [buffer.copy() for buffer in self._buffers]
+        other._factor = np.empty_like(self._factor)
         return other
 
     def values(self, slot: str) -> Vector:
@@ -204,22 +201,39 @@ class ExactSGD(ExactRun):
         """Bits of content: Σ log2(d/n) over weights and steps."""
         return sum(buffer.information for buffer in self._buffers)
 
-    def _add(self, slot: str, piece: slice, values: NDArray, scale: float) -> None:
-        """Add to one piece of a slot; an overflow names the slot and the place in the whole."""
+    def _rows(self, schedule: NDArray) -> NDArray:
+        """Give every piece its row of a schedule; a shared one is repeated without a copy."""
+        return np.broadcast_to(schedule, (len(self._pieces), schedule.shape[1]))
+
+    def _momenta(self, t: int) -> Iterator[tuple[InformationBuffer, slice, int]]:
+        return zip(self._buffers, self._pieces, self._numerator[:, t].tolist(), strict=True)
+
+    def _add(self, slot: str, values: NDArray, factors: Vector) -> None:
+        """Add values, times a factor for each piece, to a slot; an overflow names the slot."""
         try:
-            add_scaled(self.integers[slot][piece], values, scale)
+            add_scaled(self.integers[slot], values, self._spread(factors))
         except RevlearnError as error:
             error.slot = slot
-            error.index = piece.start + (error.index or 0)
             raise
 
-    def _row(self, schedule: NDArray, piece: int) -> NDArray:
-        return schedule[piece if len(schedule) > 1 else 0]
+    def _spread(self, factors: Vector) -> float | Vector:
+        """Return one factor for all weights, or a vector that holds each piece's factor.
 
-    def _rates(self, piece: int, t: int) -> tuple[float, float, float]:
-        momentum = float(self._row(self._numerator, piece)[t]) / 2**self._optimizer.momentum_bits
-        learning_rate = float(self._row(self._learning_rate, piece)[t])
-        return learning_rate, momentum, self._optimizer.gain(momentum)
+        The vector is reused: it is good until the next call.
+        """
+        if len(factors) == 1:
+            return float(factors[0])
+        for piece, factor in zip(self._pieces, factors.tolist(), strict=True):
+            self._factor[piece] = factor
+        return self._factor
+
+    def _dots(self, one: Vector, other: Vector) -> Vector:
+        """Return the scalar product of two vectors, piece by piece."""
+        return np.array([one[piece] @ other[piece] for piece in self._pieces])
+
+    def _accumulate(self, adjoint: Adjoint, name: str, t: int, slopes: Vector) -> None:
+        rows = adjoint.schedules[name]
+        rows[:, t] += slopes if len(rows) == len(slopes) else slopes.sum()
 
 
 def numerators(
