@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 from numpydoc.validate import validate
 
 import revlearn
+from notebooks import toc_names
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted(
@@ -33,23 +33,8 @@ def cells(path, kind):
             yield cell, "".join(cell["source"])
 
 
-def toc_files():
-    found = []
-
-    def walk(node):
-        if isinstance(node, dict):
-            found.extend(node[key] for key in ("root", "file") if key in node)
-            node = list(node.values())
-        if isinstance(node, list):
-            for child in node:
-                walk(child)
-
-    walk(yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8")))
-    return found
-
-
 def test_the_table_of_contents_and_the_pages_agree():
-    listed = set(toc_files())
+    listed = set(toc_names())
     pages = {
         str(path.relative_to(ROOT).with_suffix(""))
         for path in [*NOTEBOOKS, *(ROOT / "book").rglob("*.md")]

@@ -78,7 +78,8 @@ def count_ids(text: str) -> str:
     return json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True)
 
 
-def listed() -> list[Path]:
+def toc_names() -> list[str]:
+    """Return the pages that _toc.yml lists, without their suffix."""
     import yaml
 
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
@@ -93,7 +94,11 @@ def listed() -> list[Path]:
                 walk(child)
 
     walk(toc)
-    return [path for name in names if (path := ROOT / f"{name}.ipynb").exists()]
+    return names
+
+
+def listed() -> list[Path]:
+    return [path for name in toc_names() if (path := ROOT / f"{name}.ipynb").exists()]
 
 
 def main() -> int:
