@@ -137,7 +137,7 @@ class VanishingMomentumAdam(Adam):
     """What the paper's authors ran under the name of Adam, for comparison with their figures.
 
     The momentum is beta1·vanishing**i: from the second step on there is in effect none, while the
-    bias correction still divides by 1 − beta1**(i+1), so under a steady hypergradient the second step
+    bias correction still divides by 1 − beta1**(i+1). Under a steady hypergradient the second step
     is five times the nominal length, 1/(1 − 0.9²). See the errata in the book.
 
     Parameters
