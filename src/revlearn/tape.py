@@ -140,6 +140,8 @@ class Tape:
         for t in progress(range(self.steps)[::-1], self.steps, "backwards"):
             with self._way_back(run, t):
                 run.unstep(t, self._gradient_at(t))
+            if not self._arrived(run, t):
+                raise self._irreproducible(run, t)
             yield (
                 t,
                 layout.unflatten(run.values("weights")),
@@ -197,7 +199,8 @@ class Tape:
                     run.step(t, gradient)
                     run.unstep(t, lambda _, found=forward: found)  # type: ignore[misc]
                     difference = np.linalg.norm(gradient - forward)
-                    if not difference <= _ROUNDING * np.linalg.norm(gradient):
+                    only_rounding = difference <= _ROUNDING * np.linalg.norm(gradient)
+                    if not (only_rounding and self._arrived(run, t)):
                         raise self._irreproducible(run, t)
             run.pull_back(t, later, gradient, pull_back_gradient, adjoint)
         return adjoint
@@ -210,13 +213,11 @@ class Tape:
 
     @contextmanager
     def _way_back(self, run: ExactRun, t: int) -> Iterator[None]:
-        """Make sure that undoing step `t` ends where the step had started."""
+        """Call an overflow while undoing step `t` what it is: forwards there was none."""
         try:
             yield
-        except (FixedPointOverflowError, NonFiniteError):  # forwards there was no such number
+        except (FixedPointOverflowError, NonFiniteError):
             raise self._irreproducible(run, t) from None
-        if not self._arrived(run, t):
-            raise self._irreproducible(run, t)
 
     def _irreproducible(self, run: ExactRun, t: int) -> RevlearnError:
         # Two calls at the same weights show where, if the loss differs from call to call.
