@@ -83,6 +83,55 @@ def test_resumed_and_extended_descents_have_the_same_bits(optimizer, tmp_path):
     assert np.array_equal(parts.hyper["b"], whole.hyper["b"])
 
 
+def test_what_the_callback_returns_is_kept_over_interruptions(tmp_path):
+    def callback(i, hyper, value, gradient):
+        seen.append(i)
+        return {"a": hyper["a"], "slope": gradient["b"], "i": i}
+
+    seen = []
+    whole = meta.minimize(bowl, START, meta.Adam(0.05), 6, callback=callback)
+    assert whole.kept["i"].tolist() == list(range(6)) == seen
+    assert whole.kept["a"].shape == (6, 2)
+    assert whole.kept["a"][0].tolist() == [1.0, -2.0]
+    path, seen = tmp_path / "descent.npz", []
+    for steps in (2, 5, 6):
+        parts = meta.minimize(
+            bowl, START, meta.Adam(0.05), steps, checkpoint=path, callback=callback
+        )
+    assert seen == list(range(6))
+    for name, stack in whole.kept.items():
+        assert np.array_equal(parts.kept[name], stack)
+
+
+def test_seconds_are_those_of_all_sessions(tmp_path):
+    def slow(hyper, i):
+        time.sleep(0.05)
+        return bowl(hyper, i)
+
+    path = tmp_path / "descent.npz"
+    for steps in (2, 4):
+        descent = meta.minimize(slow, START, meta.SGD(0.1), steps, checkpoint=path)
+    assert descent.seconds >= 0.2
+
+
+def test_a_callback_that_changes_its_mind_is_an_error(tmp_path):
+    path = tmp_path / "descent.npz"
+
+    def minimize(callback):
+        return meta.minimize(
+            bowl, START, meta.SGD(0.1), 4, checkpoint=path, callback=lambda i, *_: callback(i)
+        )
+
+    with pytest.raises(ValueError, match=r"same names and shapes.*meta-iteration 2"):
+        minimize(lambda i: {"a": i} if i < 2 else {"b": i})
+    with pytest.raises(ValueError, match="meta-iteration 2"):
+        minimize(lambda i: {"a": [i, i]})
+    with pytest.raises(TypeError, match="'a' is not an array"):
+        minimize(lambda i: {"a": None})
+    descent = minimize(lambda i: {"a": i})  # the checkpoint has stayed at the step before
+    assert descent.kept["a"].tolist() == [0, 1, 2, 3]
+
+
 SCRIPT = """
 import sys, time
 import autograd.numpy as np
@@ -138,6 +187,9 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path):
         meta.minimize(bowl, {**START, "b": 0.6}, meta.Adam(0.05), 5, checkpoint=path)
     with pytest.raises(ValueError, match="hyperparameters and start differ"):
         meta.minimize(lambda h, i: h**2, 1.0, meta.Adam(0.05), 5, checkpoint=path)
+    settings = {"steps": 7}
+    with pytest.raises(ValueError, match="settings differ"):
+        meta.minimize(bowl, START, meta.Adam(0.05), 5, checkpoint=path, settings=settings)
     with pytest.raises(ValueError, match="holds 3 meta-iterations, more than 2"):
         meta.minimize(bowl, START, meta.Adam(0.05), 2, checkpoint=path)
     assert path.read_bytes() == before

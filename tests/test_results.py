@@ -1,9 +1,6 @@
-"""Results of long runs are whole or absent, and sweeps take up where they were."""
+"""Results of long runs are whole or absent."""
 
-import json
 import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,6 +23,7 @@ def test_what_is_saved_is_loaded(tmp_path):
     assert loaded.seconds == pytest.approx(1.25, abs=0.06)
     np.testing.assert_array_equal(loaded.arrays["x"], WHOLE["arrays"]["x"])
     assert loaded.arrays["names"].tolist() == ["a", "bc"]
+    assert 2**24 < loaded.memory < 2**36
     assert loaded.versions["numpy"] == np.__version__
     assert set(loaded.versions) == {"python", "numpy", "autograd", "revlearn"}
     assert sorted(file.name for file in (tmp_path / "new").iterdir()) == [
@@ -89,54 +87,7 @@ def test_files_that_do_not_belong_together_are_noticed(tmp_path):
         results.load(tmp_path / "one")
 
 
-def test_a_sweep_takes_up_where_it_was(tmp_path):
-    calls = []
-
-    def function(item):
-        calls.append(item)
-        if item == 3 and calls.count(3) == 1:
-            raise KeyboardInterrupt
-        return {"square": np.float64(item) ** 2, "nan": float("nan")}
-
-    with pytest.raises(KeyboardInterrupt):
-        results.resumable_map(function, range(1, 6), tmp_path / "sweep", settings={"a": 1})
-    found, seconds = results.resumable_map(
-        function, range(1, 6), tmp_path / "sweep", settings={"a": 1}
-    )
-    assert calls == [1, 2, 3, 3, 4, 5]
-    assert [entry["square"] for entry in found] == [1, 4, 9, 16, 25]
-    assert all(np.isnan(entry["nan"]) for entry in found)
-    assert seconds > 0.0
-    stored = [json.loads(file.read_text()) for file in (tmp_path / "sweep").glob("0*.json")]
-    assert seconds == pytest.approx(sum(entry["seconds"] for entry in stored))
-
-
-def test_a_folder_of_another_run_is_refused(tmp_path):
-    results.resumable_map(abs, [1, 2], tmp_path, settings={"a": 1})
-    with pytest.raises(ValueError, match=r"another run \(settings differ\)"):
-        results.resumable_map(abs, [1, 2], tmp_path, settings={"a": 2})
-    with pytest.raises(ValueError, match="items_sha256 differ"):
-        results.resumable_map(abs, [1, 3], tmp_path, settings={"a": 1})
-    assert results.resumable_map(abs, [1, 2], tmp_path, settings={"a": 1})[0] == [1, 2]
-
-
-def test_several_processes_give_the_same_in_the_same_order(tmp_path):
-    pytest.importorskip("joblib")
-    items = [-3, -2, 5, -7]
-    found, _ = results.resumable_map(abs, items, tmp_path, settings={}, jobs=2)
-    assert found == [abs(item) for item in items]
-
-
-def test_large_arrays_reach_the_processes_as_arrays(tmp_path):
-    pytest.importorskip("joblib")
-    large = np.zeros(1_000_000)
-
-    def kind(item):
-        return type(large).__name__
-
-    assert results.resumable_map(kind, [0, 1], tmp_path, settings={}, jobs=2)[0] == ["ndarray"] * 2
-
-
-def test_importing_it_does_not_import_joblib():
-    program = "import sys, revlearn.results; assert 'joblib' not in sys.modules"
-    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parent)
+def test_peak_memory_counts_bytes():
+    before = results.peak_memory()
+    held = np.ones(2**26)  # half a gigabyte, touched
+    assert results.peak_memory() - before >= 0.9 * held.nbytes or before > 3 * held.nbytes

@@ -1,4 +1,4 @@
-"""Descent on hyperparameters: meta-optimizers, and a loop that can be interrupted.
+"""Descent on hyperparameters: a loop that can be interrupted.
 
 One *meta-iteration* is a whole training run, its hypergradient, and one step of a meta-optimizer.
 """
@@ -7,157 +7,33 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from autograd import value_and_grad
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from .errors import NonFiniteError
+from .meta_optimizers import SGD, Adam, MetaOptimizer, RMSprop, State, VanishingMomentumAdam, Vector
 from .parameters import Layout, Nest
 from .progress import progress
-from .results import replacing
+from .results import plain_json, replacing
 
-Vector = NDArray[np.float64]
-State = dict[str, Vector]
+__all__ = [
+    "SGD",
+    "Adam",
+    "Descent",
+    "MetaOptimizer",
+    "RMSprop",
+    "VanishingMomentumAdam",
+    "minimize",
+]
 
-
-class MetaOptimizer(Protocol):
-    """A rule that turns a hypergradient into a step: a dataclass, so that it can be compared."""
-
-    def start(self, size: int) -> State:
-        """Return the state before the first step."""
-        ...
-
-    def step(self, x: Vector, gradient: Vector, state: State, i: int) -> tuple[Vector, State]:
-        """Return the hyperparameters and the state after step `i`, counted from 0."""
-        ...
-
-
-@dataclass(frozen=True)
-class SGD:
-    """Gradient descent: v ← mass·v − (1 − mass)·g, then x ← x + step_size·v.
-
-    Parameters
-    ----------
-    step_size : float
-        In units of hyperparameters per unit of hypergradient.
-    mass : float
-        Momentum, in [0, 1).
-    """
-
-    step_size: float
-    mass: float = 0.0
-
-    def start(self, size: int) -> State:
-        """Return a velocity of zero."""
-        return {"velocity": np.zeros(size)}
-
-    def step(self, x: Vector, gradient: Vector, state: State, i: int) -> tuple[Vector, State]:
-        """Return the hyperparameters and the velocity after one step."""
-        velocity = self.mass * state["velocity"] - (1.0 - self.mass) * gradient
-        return x + self.step_size * velocity, {"velocity": velocity}
-
-
-@dataclass(frozen=True)
-class RMSprop:
-    """Steps divided by a running root mean square of the hypergradient.
-
-    Parameters
-    ----------
-    step_size : float
-        In units of the hyperparameters.
-    decay : float
-        How much of the running mean square is kept.
-    epsilon : float
-        Added to the root.
-    """
-
-    step_size: float
-    decay: float = 0.9
-    epsilon: float = 1e-8
-
-    def start(self, size: int) -> State:
-        """Return a mean square of one, so that first steps are short."""
-        return {"square": np.ones(size)}
-
-    def step(self, x: Vector, gradient: Vector, state: State, i: int) -> tuple[Vector, State]:
-        """Return the hyperparameters and the mean square after one step."""
-        square = self.decay * state["square"] + (1.0 - self.decay) * gradient**2
-        return x - self.step_size * gradient / (np.sqrt(square) + self.epsilon), {"square": square}
-
-
-@dataclass(frozen=True)
-class Adam:
-    """Adam as published: bias-corrected running means of the hypergradient and of its square.
-
-    Parameters
-    ----------
-    step_size : float
-        In units of the hyperparameters.
-    beta1, beta2 : float
-        How much of the running mean and of the mean square is kept.
-    epsilon : float
-        Added to the root.
-
-    References
-    ----------
-    D. P. Kingma, J. Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015.
-    """
-
-    step_size: float
-    beta1: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-8
-
-    def start(self, size: int) -> State:
-        """Return means of zero."""
-        return {"mean": np.zeros(size), "square": np.zeros(size)}
-
-    def step(self, x: Vector, gradient: Vector, state: State, i: int) -> tuple[Vector, State]:
-        """Return the hyperparameters and both means after one step."""
-        return self._step(x, gradient, state, i, self.beta1)
-
-    def _step(
-        self, x: Vector, gradient: Vector, state: State, i: int, kept: float
-    ) -> tuple[Vector, State]:
-        mean = kept * state["mean"] + (1.0 - kept) * gradient
-        square = self.beta2 * state["square"] + (1.0 - self.beta2) * gradient**2
-        corrected_mean = mean / (1.0 - self.beta1 ** (i + 1))
-        corrected_square = square / (1.0 - self.beta2 ** (i + 1))
-        step = self.step_size * corrected_mean / (np.sqrt(corrected_square) + self.epsilon)
-        return x - step, {"mean": mean, "square": square}
-
-
-@dataclass(frozen=True)
-class VanishingMomentumAdam(Adam):
-    """What the paper's authors ran under the name of Adam, for comparison with their figures.
-
-    The momentum is beta1·vanishing**i: from the second step on there is in effect none, while the
-    bias correction still divides by 1 − beta1**(i+1). Under a steady hypergradient the second step
-    is five times the nominal length, 1/(1 − 0.9²). See the errata in the book.
-
-    Parameters
-    ----------
-    step_size : float
-        In units of the hyperparameters.
-    beta1, beta2, epsilon : float
-        As for :class:`Adam`, with the authors' values.
-    vanishing : float
-        Factor of the momentum from step to step.
-    """
-
-    beta1: float = 0.9
-    beta2: float = 0.99
-    epsilon: float = 1e-4
-    vanishing: float = 1e-4
-
-    def step(self, x: Vector, gradient: Vector, state: State, i: int) -> tuple[Vector, State]:
-        """Return the hyperparameters and both means after one step."""
-        return self._step(x, gradient, state, i, self.beta1 * self.vanishing**i)
+Callback = Callable[[int, Nest, float, Nest], Mapping[str, ArrayLike] | None]
 
 
 @dataclass(frozen=True)
@@ -172,11 +48,29 @@ class Descent:
         The objective before each step.
     gradient_norms : ndarray, shape (steps,)
         Euclidean norm of the hypergradient before each step.
+    kept : dict of str to ndarray, shapes (steps, …)
+        What the callback returned, stacked over the meta-iterations.
+    seconds : float
+        Seconds of computing, those before an interruption included.
     """
 
     hyper: Nest
     values: Vector
     gradient_norms: Vector
+    kept: dict[str, NDArray]
+    seconds: float
+
+
+@dataclass
+class _SoFar:
+    """The descent up to some meta-iteration: what a checkpoint holds."""
+
+    x: Vector
+    state: State
+    values: list[float] = field(default_factory=list)
+    norms: list[float] = field(default_factory=list)
+    kept: dict[str, list[NDArray]] = field(default_factory=dict)
+    seconds: float = 0.0
 
 
 def minimize(
@@ -186,7 +80,8 @@ def minimize(
     steps: int,
     *,
     checkpoint: str | Path | None = None,
-    callback: Callable[[int, Nest, float, Nest], None] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    callback: Callback | None = None,
 ) -> Descent:
     """Descend along hypergradients.
 
@@ -205,9 +100,13 @@ def minimize(
         File that holds the descent so far, replaced as a whole after each meta-iteration. If it
         exists, the descent goes on from there and arrives at the same bits as one that was never
         interrupted. With more `steps` a finished descent goes on, too.
+    settings : mapping, optional
+        What the objective depends on beside its arguments: data, sizes, seeds. Kept in the
+        checkpoint and compared, since a change of the objective itself would go unnoticed.
     callback : callable, optional
-        ``callback(i, hyper, value, hypergradient)`` before each step; not called again for
-        meta-iterations that the checkpoint holds.
+        ``callback(i, hyper, value, hypergradient)`` before each step. The arrays that it returns,
+        by name, are kept in the checkpoint and in :attr:`Descent.kept`, so that it is not called
+        again for meta-iterations that the checkpoint holds.
 
     Returns
     -------
@@ -217,8 +116,9 @@ def minimize(
     Raises
     ------
     ValueError
-        If the checkpoint belongs to other initial hyperparameters or another meta-optimizer, or
-        holds more meta-iterations than asked for.
+        If the checkpoint belongs to other initial hyperparameters, another meta-optimizer or
+        other settings, or holds more meta-iterations than asked for; or if the callback returns
+        other names or shapes than before.
     NonFiniteError
         If a hypergradient is not finite; the checkpoint stays at the step before.
 
@@ -229,26 +129,32 @@ def minimize(
     >>> def objective(log_rate, i):
     ...     final = rl.train(lambda w, h, t: w**2, 1.0, None, rl.SGD(np.exp(log_rate), 0.5), 5)
     ...     return final**2
-    >>> descent = minimize(objective, -3.0, SGD(step_size=0.5), steps=10)
+    >>> def callback(i, log_rate, value, hypergradient):
+    ...     return {"rate": np.exp(log_rate)}
+    >>> descent = minimize(objective, -3.0, SGD(step_size=0.5), steps=10, callback=callback)
     >>> bool(descent.values[-1] < descent.values[0])
     True
+    >>> descent.kept["rate"].shape, round(float(descent.kept["rate"][0]), 4)
+    ((10,), 0.0498)
     """
     layout = Layout(hyper, "hyper")
-    x = layout.flatten(hyper)
-    claim = _claim(layout, x, optimizer)
-    state, values, norms = optimizer.start(layout.size), np.zeros(0), np.zeros(0)
+    start = layout.flatten(hyper)
+    claim = _claim(layout, start, optimizer, settings)
+    so_far = _SoFar(start, optimizer.start(layout.size))
     if checkpoint is not None and Path(checkpoint).exists():
-        x, state, values, norms = _read(Path(checkpoint), claim)
-    if len(values) > steps:
-        raise ValueError(f"{checkpoint} holds {len(values)} meta-iterations, more than {steps}")
+        so_far = _read(Path(checkpoint), claim)
+    done = len(so_far.values)
+    if done > steps:
+        raise ValueError(f"{checkpoint} holds {done} meta-iterations, more than {steps}")
 
     value_and_hypergradient = value_and_grad(lambda x, i: objective(layout.unflatten(x), i))
 
-    def so_far() -> str:
-        return f"loss {values[-1]:.4g}, gradient {norms[-1]:.2g}" if values.size else ""
+    def summary() -> str:
+        return f"loss {so_far.values[-1]:.4g}, gradient {so_far.norms[-1]:.2g}"
 
-    for i in progress(range(len(values), steps), steps - len(values), "descent", so_far):
-        value, gradient = value_and_hypergradient(x, i)
+    for i in progress(range(done, steps), steps - done, "descent", summary):
+        started = time.perf_counter()
+        value, gradient = value_and_hypergradient(so_far.x, i)
         if not np.isfinite(gradient).all():
             bad = int(np.argmin(np.isfinite(gradient)))
             raise NonFiniteError(
@@ -256,34 +162,72 @@ def minimize(
                 "edge of divergence: take a shorter step or start from smaller learning rates"
             ).at(leaf=layout.name_of(bad))
         if callback is not None:
-            callback(i, layout.unflatten(x), float(value), layout.unflatten(gradient))
-        x, state = optimizer.step(x, gradient, state, i)
-        values = np.append(values, float(value))
-        norms = np.append(norms, np.linalg.norm(gradient))
+            nests = layout.unflatten(so_far.x), layout.unflatten(gradient)
+            _keep(so_far.kept, callback(i, nests[0], float(value), nests[1]) or {}, i)
+        so_far.x, so_far.state = optimizer.step(so_far.x, gradient, so_far.state, i)
+        so_far.values.append(float(value))
+        so_far.norms.append(float(np.linalg.norm(gradient)))
+        so_far.seconds += time.perf_counter() - started
         if checkpoint is not None:
-            _write(Path(checkpoint), claim, x, state, values, norms)
-    return Descent(layout.unflatten(x), values, norms)
+            _write(Path(checkpoint), claim, so_far)
+    return Descent(
+        layout.unflatten(so_far.x),
+        np.array(so_far.values),
+        np.array(so_far.norms),
+        {name: np.stack(arrays) for name, arrays in so_far.kept.items()},
+        so_far.seconds,
+    )
 
 
-def _claim(layout: Layout, start: Vector, optimizer: MetaOptimizer) -> str:
-    """Write down whose checkpoint it is: names, start and meta-optimizer."""
-    return json.dumps(
+def _keep(kept: dict[str, list[NDArray]], arrays: Mapping[str, ArrayLike], i: int) -> None:
+    """Append what the callback returned, if it has the names and shapes of the times before."""
+    found = {name: np.array(array) for name, array in arrays.items()}
+    if i == 0:
+        kept.update({name: [] for name in found})
+    before = {name: earlier[0].shape for name, earlier in kept.items() if earlier}
+    shapes = {name: array.shape for name, array in found.items()}
+    if kept.keys() != found.keys() or (before and before != shapes):
+        raise ValueError(
+            f"the callback must return the same names and shapes each time: {before} before, "
+            f"{shapes} at meta-iteration {i}"
+        )
+    for name, array in found.items():
+        if array.dtype.hasobject:
+            raise TypeError(f"the callback's {name!r} is not an array of numbers or strings")
+        kept[name].append(array)
+
+
+def _claim(
+    layout: Layout, start: Vector, optimizer: MetaOptimizer, settings: Mapping[str, Any] | None
+) -> str:
+    """Write down whose checkpoint it is: names, start, meta-optimizer and settings."""
+    return plain_json(
         {
             "hyperparameters": list(zip(layout.names, layout.shapes, strict=True)),
             "start": hashlib.sha256(start.tobytes()).hexdigest(),
             "optimizer": [type(optimizer).__name__, asdict(optimizer)],  # type: ignore[call-overload]
+            "settings": dict(settings or {}),
         }
     )
 
 
-def _write(path: Path, claim: str, x: Vector, state: State, values: Vector, norms: Vector) -> None:
+def _write(path: Path, claim: str, so_far: _SoFar) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    arrays: dict[str, Any] = {f"state_{name}": value for name, value in state.items()}
+    arrays: dict[str, Any] = {f"state_{name}": value for name, value in so_far.state.items()}
+    arrays |= {f"kept_{name}": np.stack(values) for name, values in so_far.kept.items()}
     with replacing(path) as partial, partial.open("wb") as file:
-        np.savez(file, claim=np.array(claim), x=x, values=values, norms=norms, **arrays)
+        np.savez(
+            file,
+            claim=np.array(claim),
+            x=so_far.x,
+            values=np.array(so_far.values),
+            norms=np.array(so_far.norms),
+            seconds=np.array(so_far.seconds),
+            **arrays,
+        )
 
 
-def _read(path: Path, claim: str) -> tuple[Vector, State, Vector, Vector]:
+def _read(path: Path, claim: str) -> _SoFar:
     with np.load(path, allow_pickle=False) as arrays:
         held, asked = json.loads(str(arrays["claim"])), json.loads(claim)
         if held != asked:
@@ -292,9 +236,16 @@ def _read(path: Path, claim: str) -> tuple[Vector, State, Vector, Vector]:
                 f"{path} is the checkpoint of another descent ({' and '.join(differing)} differ). "
                 "Delete it, or name another file"
             )
-        state = {
-            name.removeprefix("state_"): arrays[name]
-            for name in arrays.files
-            if name.startswith("state_")
-        }
-        return arrays["x"], state, arrays["values"], arrays["norms"]
+
+        def named(prefix: str) -> dict[str, NDArray]:
+            names = [name for name in arrays.files if name.startswith(prefix)]
+            return {name.removeprefix(prefix): arrays[name] for name in names}
+
+        return _SoFar(
+            arrays["x"],
+            named("state_"),
+            arrays["values"].tolist(),
+            arrays["norms"].tolist(),
+            {name: list(stack) for name, stack in named("kept_").items()},
+            float(arrays["seconds"]),
+        )

@@ -1,0 +1,129 @@
+"""The same run for many settings: sweeps and averages over seeds, that resume."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .progress import progress
+from .results import plain, plain_json, replacing
+
+
+def resumable_map(
+    function: Callable[[Any], Any],
+    items: Iterable[Any],
+    folder: str | Path,
+    *,
+    settings: Mapping[str, Any],
+    jobs: int | None = None,
+) -> tuple[list[Any], float]:
+    """Apply a function to many items, keeping each result on disk as soon as it is there.
+
+    Called again after an interruption, it computes only what is missing. A change of the function
+    itself goes unnoticed unless it shows in `settings`: delete the folder then.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(item)``; returns what JSON can hold, NaN and infinity included.
+    items : iterable
+        What JSON can hold: numbers, strings, lists, dicts.
+    folder : str or Path
+        Where the results are kept, one small file for each item. Only this process writes there,
+        so workers on other machines need not see it.
+    settings : mapping
+        What the function depends on beside the item. Kept in the folder and compared.
+    jobs : int, optional
+        Number of processes; above 1 this needs joblib. By default what
+        ``joblib.parallel_config`` says around the call, a cluster for example; else one.
+
+    Returns
+    -------
+    results : list
+        One for each item, in order, as read from the folder.
+    seconds : float
+        Seconds spent inside `function`, summed over all items, processes and sessions.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds results of other settings or other items.
+    ImportError
+        If several processes are asked for and joblib is not installed.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     results, seconds = resumable_map(abs, [-1, 2.5], folder, settings={})
+    >>> results
+    [1, 2.5]
+    """
+    folder, items = Path(folder), list(items)
+    _claim(folder, settings, items)
+    files = [folder / f"{number:06d}.json" for number in range(len(items))]
+    missing = [number for number, file in enumerate(files) if not file.exists()]
+    computed = _computed(function, [(number, items[number]) for number in missing], jobs)
+    for number, result, seconds in progress(computed, len(missing), folder.name):
+        with replacing(files[number]) as partial:
+            entry = {"result": result, "seconds": seconds}
+            partial.write_text(json.dumps(entry, default=plain), encoding="utf-8")
+    stored = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    return [entry["result"] for entry in stored], sum(entry["seconds"] for entry in stored)
+
+
+def _claim(folder: Path, settings: Mapping[str, Any], items: Sequence[Any]) -> None:
+    """Write down what the folder is for, or make sure that it is for the same."""
+    folder.mkdir(parents=True, exist_ok=True)
+    claim = {
+        "settings": json.loads(plain_json(dict(settings))),
+        "number_of_items": len(items),
+        "items_sha256": hashlib.sha256(plain_json(items).encode()).hexdigest(),
+    }
+    file = folder / "settings.json"
+    if file.exists():
+        held = json.loads(file.read_text(encoding="utf-8"))
+        if held != claim:
+            differing = [name for name in claim if held.get(name) != claim[name]]
+            raise ValueError(
+                f"{folder} holds results of another run ({' and '.join(differing)} differ). "
+                "Delete the folder, or name another one"
+            )
+        return
+    with replacing(file) as partial:
+        partial.write_text(plain_json(claim), encoding="utf-8")
+
+
+def _computed(
+    function: Callable[[Any], Any], missing: list[tuple[int, Any]], jobs: int | None
+) -> Iterator[tuple[int, Any, float]]:
+    """Yield each missing result with its number and its seconds, as soon as it is there."""
+    if jobs != 1:
+        try:
+            from joblib import Parallel, delayed
+        except ImportError:
+            if jobs is not None:
+                raise ImportError(
+                    "several processes need joblib: pip install revlearn[cluster]"
+                ) from None
+        else:
+            # One item at a time, so that each is stored at once. Without max_nbytes joblib hands
+            # large arrays over as memmaps, which autograd does not know.
+            parallel = Parallel(
+                n_jobs=jobs, return_as="generator_unordered", batch_size=1, max_nbytes=None
+            )
+            yield from parallel(delayed(_compute)(function, *entry) for entry in missing)
+            return
+    for entry in missing:
+        yield _compute(function, *entry)
+
+
+def _compute(function: Callable[[Any], Any], number: int, item: Any) -> tuple[int, Any, float]:
+    """Compute one result and time it, in whichever process this runs."""
+    started = time.perf_counter()
+    result = function(item)
+    return number, result, time.perf_counter() - started
