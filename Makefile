@@ -17,7 +17,7 @@ ifdef DATA
 export REVLEARN_DATA ?= $(abspath $(DATA))
 endif
 
-.PHONY: help book test lab lint notebooks paper benchmark lock clean
+.PHONY: help book test lab lint notebooks paper ledger benchmark lock clean
 
 help:  ## Say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -30,6 +30,7 @@ $(READY): requirements.txt pyproject.toml
 	touch $@
 
 book: $(READY)  ## Build the book into _build/html; warnings are errors
+	$(BIN)/python tools/ledger.py --check
 	$(BIN)/jupyter-book build -W --keep-going --all .
 	@echo "Open _build/html/index.html"
 
@@ -52,6 +53,9 @@ notebooks: $(READY)  ## Execute and store the notebooks (one: NOTEBOOK=book/….
 
 paper: $(READY)  ## Run the paper-scale experiments (one: FIGURE=chaos); they resume
 	TQDM_DISABLE=0 $(BIN)/python tools/paper.py $(FIGURE)
+
+ledger: $(READY)  ## Write the reproduction ledger from the stored results
+	$(BIN)/python tools/ledger.py
 
 benchmark: $(READY)  ## Measure time and memory as ratios
 	$(BIN)/python benchmarks/hypergradient.py

@@ -13,7 +13,7 @@ import pytest
 from numpydoc.validate import validate
 
 import revlearn
-from notebooks import toc_names
+from notebooks import STORED_RUN, experiments, stored_run, toc_names
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted(
@@ -87,7 +87,9 @@ def test_it_has_the_parts_of_a_chapter(path):
     text = "\n".join(source for _, source in cells(path, "markdown"))
     first = next(source for _, source in cells(path, "markdown"))
     assert re.match(r"# \S", first)
-    assert re.search(r"\*Runs in \d+ seconds? on one core, measured", first)
+    runs_in = re.search(r"\*Runs in (\d+) seconds? on one core and [\d.]+ [MG]B of memory, ", first)
+    assert runs_in, "the line on time and memory is missing: make notebooks writes it"
+    assert int(runs_in[1]) < 60
     for part in (
         "**You will**",
         "**You will learn**",
@@ -103,6 +105,13 @@ def test_it_has_the_parts_of_a_chapter(path):
     assert any("Explorer(" in source for _, source in cells(path, "code")), (
         "no control to play with"
     )
+
+
+@pytest.mark.parametrize("path", experiments(), ids=lambda path: path.stem)
+def test_it_says_what_the_stored_run_took(path):
+    first = next(source for _, source in cells(path, "markdown"))
+    (line,) = [match[0] for match in STORED_RUN.finditer(first) if match[1] == path.stem]
+    assert line == stored_run(path.stem), "make notebooks brings it up to date"
 
 
 def public_objects():

@@ -5,7 +5,8 @@
 
 Each runs in its own folder, in a fresh kernel, one thread. Outputs are stored with the state of
 their widgets, whose random ids are replaced by counted ones, so that a second run changes nothing.
-The line "*Runs in … seconds …*" of the first cell is brought up to date.
+Two lines of the first cell are brought up to date: "*Runs in … seconds …*", and, where there is
+one, "*The stored run NAME took …*", from book/results/NAME.json.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ os.environ |= {
 
 ROOT = Path(__file__).parents[1]
 RUNS_IN = re.compile(r"\*Runs in [^*]*\*")
+STORED_RUN = re.compile(r"\*The stored run (\w+) took [^*]*\*")
 
 
 def execute(path: Path) -> str:
@@ -36,21 +38,22 @@ def execute(path: Path) -> str:
 
     notebook = nbformat.read(path, as_version=4)
     started = time.perf_counter()
-    NotebookClient(
+    memory: list[int] = []
+    client = NotebookClient(
         notebook,
         timeout=1800,
         kernel_name="python3",
         record_timing=False,
         resources={"metadata": {"path": str(path.parent)}},
         store_widget_state=True,
-    ).execute()
+        # before the kernel ends
+        on_notebook_complete=lambda notebook: memory.extend(peak_memory(client.km.provisioner.pid)),
+    )
+    client.execute()
     seconds = time.perf_counter() - started
     first = notebook.cells[0]
-    first.source = RUNS_IN.sub(
-        f"*Runs in {max(1, round(seconds))} seconds on one core, measured when its outputs were "
-        "stored.*",
-        first.source,
-    )
+    first.source = RUNS_IN.sub(runs_in(seconds, memory), first.source)
+    first.source = STORED_RUN.sub(lambda match: stored_run(match[1]), first.source)
     notebook.metadata.pop("papermill", None)
     notebook.metadata["language_info"] = {"name": "python"}
     notebook.metadata["kernelspec"] = {
@@ -63,6 +66,36 @@ def execute(path: Path) -> str:
     partial.write_text(text + "\n", encoding="utf-8")
     partial.replace(path)
     return f"{seconds:6.1f} s  {path}"
+
+
+def peak_memory(process: int) -> list[int]:
+    """Return the peak memory of another process in bytes; nothing on systems other than Linux."""
+    status = Path(f"/proc/{process}/status")
+    if not status.exists():
+        return []
+    return [1024 * int(kb) for kb in re.findall(r"VmHWM:\s*(\d+) kB", status.read_text())]
+
+
+def runs_in(seconds: float, memory: list[int]) -> str:
+    room = "".join(f" and {in_words(size)}" for size in memory)
+    return (
+        f"*Runs in {max(1, round(seconds))} seconds on one core{room}, measured when its outputs "
+        "were stored.*"
+    )
+
+
+def stored_run(name: str) -> str:
+    """Say what a stored run took, from its result."""
+    result = json.loads((ROOT / "book/results" / f"{name}.json").read_text(encoding="utf-8"))
+    minutes = result["seconds"] / 60.0
+    time = f"{minutes:.0f} minutes" if minutes >= 1.5 else f"{result['seconds']:.0f} seconds"
+    room = f" and {in_words(result['memory'])}" if result["memory"] else ""
+    return f"*The stored run {name} took {time} of computing{room}, on {result['date']}.*"
+
+
+def in_words(size: int) -> str:
+    """Write a number of bytes of memory."""
+    return f"{size / 1e9:.1f} GB of memory" if size >= 1e9 else f"{size / 1e6:.0f} MB of memory"
 
 
 def count_ids(text: str) -> str:
@@ -99,6 +132,11 @@ def toc_names() -> list[str]:
 
 def listed() -> list[Path]:
     return [path for name in toc_names() if (path := ROOT / f"{name}.ipynb").exists()]
+
+
+def experiments() -> list[Path]:
+    """Return the notebooks that have a paper scale: those with a cell tagged ``parameters``."""
+    return [path for path in listed() if '"parameters"' in path.read_text(encoding="utf-8")]
 
 
 def main() -> int:

@@ -3,8 +3,9 @@
     python tools/paper.py             # all of them
     python tools/paper.py chaos       # one
 
-Each notebook listed below runs with ``scale = "paper"``, writes book/results/NAME.json and .npz,
-and resumes where an interrupted run stopped. The notebooks themselves stay as they are.
+Each notebook with a cell tagged ``parameters`` runs with ``scale = "paper"``, writes
+book/results/NAME.json and .npz, NAME being its own, and resumes where an interrupted run stopped.
+The notebooks themselves stay as they are.
 """
 
 from __future__ import annotations
@@ -15,28 +16,25 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-EXPERIMENTS = {
-    "chaos": "book/foundations/chaos.ipynb",
-    "schedules": "book/paper/schedules.ipynb",
-}
+from notebooks import ROOT, experiments
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def main() -> int:
+    there = {path.stem: path for path in experiments()}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"default: all of {', '.join(EXPERIMENTS)}"
+        "names", nargs="*", metavar="NAME", help=f"default: all of {', '.join(there)}"
     )
-    names = parser.parse_args().names or list(EXPERIMENTS)
-    if unknown := set(names) - set(EXPERIMENTS):
-        parser.error(f"no experiment {', '.join(unknown)}; there are {', '.join(EXPERIMENTS)}")
+    names = parser.parse_args().names or list(there)
+    if unknown := set(names) - set(there):
+        parser.error(f"no experiment {', '.join(unknown)}; there are {', '.join(there)}")
 
     import papermill
 
     for name in names:
-        notebook = ROOT / EXPERIMENTS[name]
+        notebook = there[name]
         with tempfile.TemporaryDirectory() as folder:
             papermill.execute_notebook(
                 notebook,
@@ -45,9 +43,8 @@ def main() -> int:
                 cwd=notebook.parent,
                 log_output=True,
             )
-        print(
-            f"book/results/{name}.json is stored; now: make notebooks NOTEBOOK={EXPERIMENTS[name]}"
-        )
+        page = notebook.relative_to(ROOT)
+        print(f"book/results/{name}.json is stored; now: make notebooks NOTEBOOK={page}")
     return 0
 
 
