@@ -146,8 +146,16 @@ def objective(hyper, i):
 
 hyper = {"log_rate": -1.0 * np.ones(5), "logit_momentum": np.zeros(5)}
 checkpoint = sys.argv[1] if len(sys.argv) > 1 else None
-descent = meta.minimize(objective, hyper, meta.Adam(0.05), 40, checkpoint=checkpoint)
-print(descent.hyper["log_rate"].tobytes().hex(), descent.values.tobytes().hex())
+descent = meta.minimize(
+    objective,
+    hyper,
+    meta.Adam(0.05),
+    40,
+    checkpoint=checkpoint,
+    callback=lambda i, hyper, value, gradient: gradient,
+)
+for array in (descent.hyper["log_rate"], descent.values, *descent.kept.values()):
+    print(array.tobytes().hex())
 """
 
 
