@@ -40,6 +40,7 @@ def main() -> int:
                 notebook,
                 Path(folder) / notebook.name,
                 parameters={"scale": "paper"},
+                kernel_name="python3",
                 cwd=notebook.parent,
                 log_output=True,
             )
