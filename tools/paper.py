@@ -41,6 +41,7 @@ def main() -> int:
                 Path(folder) / notebook.name,
                 parameters={"scale": "paper"},
                 kernel_name="python3",
+                language="python",
                 cwd=notebook.parent,
                 log_output=True,
             )
