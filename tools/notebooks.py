@@ -16,7 +16,6 @@ import json
 import os
 import re
 import sys
-import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -34,11 +33,11 @@ STORED_RUN = re.compile(r"\*The stored run (\w+) took [^*]*\*")
 
 def execute(path: Path) -> str:
     import nbformat
+    import psutil
     from nbclient import NotebookClient
 
     notebook = nbformat.read(path, as_version=4)
-    started = time.perf_counter()
-    memory: list[int] = []
+    seconds, memory = 0.0, []
     client = NotebookClient(
         notebook,
         timeout=1800,
@@ -46,11 +45,17 @@ def execute(path: Path) -> str:
         record_timing=False,
         resources={"metadata": {"path": str(path.parent)}},
         store_widget_state=True,
-        # before the kernel ends
-        on_notebook_complete=lambda notebook: memory.extend(peak_memory(client.km.provisioner.pid)),
+        coalesce_streams=True,
+        on_cell_executed=lambda **_: look(),  # while the kernel lives
     )
+
+    def look() -> None:
+        # Processor time, unlike time on the clock, is the same on a busy machine.
+        nonlocal seconds, memory
+        kernel = client.km.provisioner.pid
+        seconds, memory = sum(psutil.Process(kernel).cpu_times()), peak_memory(kernel)
+
     client.execute()
-    seconds = time.perf_counter() - started
     first = notebook.cells[0]
     first.source = RUNS_IN.sub(runs_in(seconds, memory), first.source)
     first.source = STORED_RUN.sub(lambda match: stored_run(match[1]), first.source)
@@ -99,11 +104,28 @@ def in_words(size: int) -> str:
 
 
 def count_ids(text: str) -> str:
-    """Replace the random ids of widgets and cells by counted ones, in order of appearance."""
-    widgets = json.loads(text)["metadata"].get("widgets", {})
+    """Replace the random ids of widgets and cells by counted ones, from the outputs inwards."""
+    notebook = json.loads(text)
+    widgets = notebook["metadata"].get("widgets", {})
     models = widgets.get("application/vnd.jupyter.widget-state+json", {}).get("state", {})
-    places = sorted(models, key=text.index)
-    for number, model in enumerate(places):
+    order: list[str] = []
+
+    def visit(value: object) -> None:
+        if isinstance(value, dict):
+            value = [value[key] for key in sorted(value)]
+        if isinstance(value, list):
+            for part in value:
+                visit(part)
+        elif isinstance(value, str):
+            model = value.removeprefix("IPY_MODEL_")
+            if model in models and model not in order:
+                order.append(model)
+                visit(models[model]["state"])
+
+    visit([cell.get("outputs", []) for cell in notebook["cells"]])
+    # Nothing shows the rest; their content orders them.
+    order += sorted(models.keys() - order, key=lambda model: json.dumps(models[model]))
+    for number, model in enumerate(order):
         text = text.replace(model, f"{number:032x}")
     notebook = json.loads(text)
     for number, cell in enumerate(notebook["cells"]):

@@ -40,6 +40,8 @@ def main() -> int:
                 notebook,
                 Path(folder) / notebook.name,
                 parameters={"scale": "paper"},
+                kernel_name="python3",
+                language="python",
                 cwd=notebook.parent,
                 log_output=True,
             )

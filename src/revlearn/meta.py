@@ -51,7 +51,7 @@ class Descent:
     kept : dict of str to ndarray, shapes (steps, …)
         What the callback returned, stacked over the meta-iterations.
     seconds : float
-        Seconds of computing, those before an interruption included.
+        Processor time, also that before an interruption: what an idle core would have taken.
     """
 
     hyper: Nest
@@ -153,7 +153,7 @@ def minimize(
         return f"loss {so_far.values[-1]:.4g}, gradient {so_far.norms[-1]:.2g}"
 
     for i in progress(range(done, steps), steps - done, "descent", summary):
-        started = time.perf_counter()
+        started = time.process_time()
         value, gradient = value_and_hypergradient(so_far.x, i)
         if not np.isfinite(gradient).all():
             bad = int(np.argmin(np.isfinite(gradient)))
@@ -167,7 +167,7 @@ def minimize(
         so_far.x, so_far.state = optimizer.step(so_far.x, gradient, so_far.state, i)
         so_far.values.append(float(value))
         so_far.norms.append(float(np.linalg.norm(gradient)))
-        so_far.seconds += time.perf_counter() - started
+        so_far.seconds += time.process_time() - started
         if checkpoint is not None:
             _write(Path(checkpoint), claim, so_far)
     return Descent(

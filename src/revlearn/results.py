@@ -29,7 +29,7 @@ class Result:
     settings : dict
         What the run was asked to do.
     seconds : float
-        Seconds of computing, summed over processes.
+        Seconds of processor time, summed over processes.
     memory : int or None
         Peak memory of the largest process, in bytes; None where the system does not tell.
     numbers : dict
@@ -74,7 +74,7 @@ def save(
     settings : mapping
         What JSON can hold; numpy scalars and arrays are written as numbers and lists.
     seconds : float
-        Seconds of computing.
+        Seconds of processor time: unlike those on the clock, the same on a busy machine.
     numbers : mapping
         What came out, likewise.
     arrays : mapping of str to ndarray

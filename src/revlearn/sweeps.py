@@ -46,7 +46,7 @@ def resumable_map(
     results : list
         One for each item, in order, as read from the folder.
     seconds : float
-        Seconds spent inside `function`, summed over all items, processes and sessions.
+        Processor time spent inside `function`, summed over all items, processes and sessions.
 
     Raises
     ------
@@ -123,7 +123,7 @@ def _computed(
 
 
 def _compute(function: Callable[[Any], Any], number: int, item: Any) -> tuple[int, Any, float]:
-    """Compute one result and time it, in whichever process this runs."""
-    started = time.perf_counter()
+    """Compute one result and take its processor time, in whichever process this runs."""
+    started = time.process_time()
     result = function(item)
-    return number, result, time.perf_counter() - started
+    return number, result, time.process_time() - started
