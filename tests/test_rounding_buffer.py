@@ -59,6 +59,15 @@ def test_zeros_cost_next_to_nothing_and_stay_zero():
     assert not zeros.any()
 
 
+def test_numbers_at_rest_cost_a_bit_each_at_most():
+    """At 0.99, the nearest integer to 49.5 is 50 again: 50 and 51 both lead there."""
+    buffer, values = RoundingBuffer(10, 16), np.full(10, 50, dtype=np.int64)
+    for _ in range(40):
+        buffer.multiply(values, round(0.99 * 2**16))
+    assert values.tolist() == [50] * 10
+    assert 0 < buffer.num_bits <= 10 * 40
+
+
 def test_positive_numbers_stay_positive_or_zero():
     values = np.arange(1000, dtype=np.int64)
     buffer = RoundingBuffer(1000, 10)

@@ -7,6 +7,9 @@ price is :math:`2(1 - n/d)` bits a number, against :math:`\log_2(d/n) \approx 1.
 an :class:`~revlearn.InformationBuffer`. What it buys: no digit is put into the low bits of the
 product, so the error is half a unit whatever the denominator, and no word a number is needed.
 That is the right trade for averages of small positive numbers that decay slowly: second moments.
+
+The price holds for numbers that are spread over many units. One that has decayed to some
+d / 2(d − n) units stays where it is and may cost a whole bit a step; zeros cost nothing.
 """
 
 from __future__ import annotations
