@@ -10,7 +10,8 @@ from . import datasets, estimators, gradients, losses, meta, models, testing
 from .errors import DataError, FixedPointOverflowError, NonFiniteError, ReversalError, RevlearnError
 from .fixed_point import from_fixed, to_fixed
 from .information_buffer import InformationBuffer
-from .optimizers import SGD
+from .optimizers import SGD, Adam, AdamW, Clipped, RMSprop
+from .rounding_buffer import RoundingBuffer
 from .schedules import logit, sigmoid
 from .tape import Tape
 from .training import record, train
@@ -22,12 +23,17 @@ except PackageNotFoundError:  # a source tree that was never installed
 
 __all__ = [
     "SGD",
+    "Adam",
+    "AdamW",
+    "Clipped",
     "DataError",
     "FixedPointOverflowError",
     "InformationBuffer",
     "NonFiniteError",
+    "RMSprop",
     "ReversalError",
     "RevlearnError",
+    "RoundingBuffer",
     "Tape",
     "__version__",
     "datasets",

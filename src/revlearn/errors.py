@@ -11,7 +11,9 @@ class RevlearnError(Exception):
     index : int or None
         Position in the flat vector, where the failing routine knows one.
     slot : str or None
-        Which part of the state: ``"weights"``, ``"velocity"``.
+        Which part of the state: ``"weights"``, ``"velocity"``, ….
+    fraction_bits : int or None
+        Bits after the binary point of that slot.
     step : int or None
         Step of training at which it happened.
     leaf : str or None
@@ -23,6 +25,7 @@ class RevlearnError(Exception):
         self.message = message
         self.index = index
         self.slot: str | None = None
+        self.fraction_bits: int | None = None
         self.step: int | None = None
         self.leaf: str | None = None
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import autograd.numpy as anp
 import numpy as np
 from autograd.tracer import isbox
 
 from .parameters import Layout, named_leaves, plain
+
+if TYPE_CHECKING:
+    from .optimizers.base import Optimizer
 
 
 def expand(schedule: Any, name: str, layout: Layout, steps: int) -> Any:
@@ -46,6 +49,15 @@ def expand(schedule: Any, name: str, layout: Layout, steps: int) -> Any:
             "A schedule of one value per step must be an array: wrap it in numpy.array"
         )
     return anp.stack([_row(rows[leaf], leaf, steps) for leaf in expected])
+
+
+def expand_all(optimizer: Optimizer, layout: Layout, steps: int) -> dict[str, Any]:
+    """Return every schedule of an optimizer, expanded, and those that it derives from them."""
+    given = {
+        name: expand(schedule, name, layout, steps)
+        for name, schedule in optimizer.schedules.items()
+    }
+    return given | optimizer.derived(given)
 
 
 def _row(values: Any, name: str, steps: int) -> Any:

@@ -15,7 +15,7 @@ from .gradients import AutogradGradients, Loss, Pullback, Vector
 from .optimizers.base import Adjoint, ExactRun, Optimizer
 from .parameters import Layout, Nest
 from .progress import progress
-from .schedules import expand
+from .schedules import expand_all
 
 Callback = Callable[[int, Nest, Nest, Nest], None]
 # By how much, relative to its length, a gradient may change with the way it is traced.
@@ -49,19 +49,18 @@ class Setup:
         self.fraction_bits, self.callback = fraction_bits, callback
         self.slots = ("weights", *optimizer.slots)
 
-    def flatten(self, weights: Nest, velocity: Nest, hyper: Nest) -> list[Any]:
+    def flatten(self, weights: Nest, hyper: Nest, **given: Nest) -> list[Any]:
         """Return flat arrays: every slot of the state, the hyperparameters, every schedule."""
         slots = {slot: np.zeros(self.weights.size) for slot in self.slots}
         slots["weights"] = self.weights.flatten(weights)
-        if velocity is not None:
-            if "velocity" not in slots:
-                raise ValueError(f"{type(self.optimizer).__name__} has no velocity to start from")
-            slots["velocity"] = self.weights.flatten(velocity, "velocity")
-        schedules = [
-            expand(schedule, name, self.weights, self.steps)
-            for name, schedule in self.optimizer.schedules.items()
-        ]
-        return [*slots.values(), self.hyper.flatten(hyper), *schedules]
+        for slot, nest in given.items():
+            if nest is not None:
+                if slot not in slots:
+                    raise ValueError(f"{type(self.optimizer).__name__} has no {slot} to start from")
+                slots[slot] = self.weights.flatten(nest, slot)
+        schedules = expand_all(self.optimizer, self.weights, self.steps)
+        self.schedule_names = list(schedules)
+        return [*slots.values(), self.hyper.flatten(hyper), *schedules.values()]
 
 
 class Tape:
@@ -235,7 +234,7 @@ def run_forwards(setup: Setup, *arguments: NDArray) -> Tape:
     """Run training forwards on flat arrays."""
     count = len(setup.slots)
     state, hyper = dict(zip(setup.slots, arguments[:count], strict=True)), arguments[count]
-    schedules = dict(zip(setup.optimizer.schedules, arguments[count + 1 :], strict=True))
+    schedules = dict(zip(setup.schedule_names, arguments[count + 1 :], strict=True))
     layout = setup.weights
     with _locating(setup, None):
         run = setup.optimizer.start(state, schedules, layout, setup.fraction_bits)
@@ -268,10 +267,11 @@ def _locating(setup: Setup, t: int | None) -> Iterator[None]:
     try:
         yield
     except FixedPointOverflowError as error:
-        limit = 2 ** (63 - setup.fraction_bits)
+        bits = error.fraction_bits or setup.fraction_bits
+        option = "fraction_bits" if bits == setup.fraction_bits else f"{error.slot}_bits"
         error.message += (
-            f" ±{limit}. Try a smaller learning rate or initial scale, or a wider range: "
-            f"fraction_bits below {setup.fraction_bits}"
+            f" ±{2 ** (63 - bits)}. Try a smaller learning rate or initial scale, or a wider "
+            f"range: {option} below {bits}"
         )
         leaf = setup.weights.name_of(error.index or 0).removeprefix("weights")
         raise error.at(step=t, leaf=f"{error.slot}{leaf}") from None

@@ -23,6 +23,7 @@ def train(
     steps: int,
     *,
     velocity: Nest = None,
+    square: Nest = None,
     fraction_bits: int = FRACTION_BITS,
     callback: Callback | None = None,
 ) -> Nest:
@@ -47,6 +48,8 @@ def train(
         Number of steps, 0 or more.
     velocity : nest, optional
         Initial velocity, nested like the weights. Zero by default.
+    square : nest, optional
+        Initial mean square of the gradients, for optimizers that keep one. Zero by default.
     fraction_bits : int, optional
         Weights and velocities are 64-bit fixed-point numbers with this many bits after the
         point. The default 52 gives a range of ±2048 and a resolution of 2.2e-16.
@@ -91,7 +94,7 @@ def train(
     """
     setup = Setup(loss, weights, hyper, optimizer, steps, fraction_bits, callback)
     holder = _Holder(setup)
-    arguments = setup.flatten(weights, velocity, hyper)
+    arguments = setup.flatten(weights, hyper, velocity=velocity, square=square)
     return setup.weights.unflatten(_final_weights(holder, *arguments))
 
 
@@ -103,6 +106,7 @@ def record(
     steps: int,
     *,
     velocity: Nest = None,
+    square: Nest = None,
     fraction_bits: int = FRACTION_BITS,
     callback: Callback | None = None,
 ) -> Tape:
@@ -132,7 +136,7 @@ def record(
     (0, True, 0.0)
     """
     setup = Setup(loss, weights, hyper, optimizer, steps, fraction_bits, callback)
-    arguments = setup.flatten(weights, velocity, hyper)
+    arguments = setup.flatten(weights, hyper, velocity=velocity, square=square)
     if any(isbox(argument) for argument in arguments):
         raise TypeError("record keeps a run, it cannot be differentiated: call train instead")
     return run_forwards(setup, *arguments)

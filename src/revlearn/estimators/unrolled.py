@@ -14,7 +14,7 @@ from autograd import grad
 from ..gradients import Loss
 from ..optimizers import Optimizer
 from ..parameters import Layout, Nest, named_leaves
-from ..schedules import expand
+from ..schedules import expand_all
 
 
 def train(
@@ -25,6 +25,7 @@ def train(
     steps: int,
     *,
     velocity: Nest = None,
+    square: Nest = None,
 ) -> Nest:
     """Train in floats, and let autograd differentiate every step.
 
@@ -47,25 +48,25 @@ def train(
     -0.5
     """
     layout = Layout(weights, "weights")
-    schedules = {
-        name: expand(schedule, name, layout, steps)
-        for name, schedule in optimizer.schedules.items()
-    }
+    schedules = expand_all(optimizer, layout, steps)
     state: dict[str, Any] = {
         slot: layout.unflatten(np.zeros(layout.size)) for slot in optimizer.slots
     }
     state["weights"] = layout.unflatten(layout.flatten(weights))
-    if velocity is not None:
-        state["velocity"] = layout.unflatten(layout.flatten(velocity, "velocity"))
+    for slot, nest in {"velocity": velocity, "square": square}.items():
+        if nest is not None:
+            state[slot] = layout.unflatten(layout.flatten(nest, slot))
     gradient_of = grad(lambda w, t: loss(w, hyper, t))
     for t in range(steps):
-        gradient = gradient_of(state["weights"], t)
+        shared = {name: rows[0, t] for name, rows in schedules.items()}
+        flat = layout.flatten(gradient_of(state["weights"], t))
+        gradient = layout.unflatten(optimizer.transformed(flat, shared))
         leaves = {slot: _leaves(nest) for slot, nest in state.items()}
         stepped = [
             optimizer.float_step(
                 {slot: leaves[slot][i] for slot in state},
                 leaf_gradient,
-                {name: rows[i if len(rows) > 1 else 0][t] for name, rows in schedules.items()},
+                {name: rows[i if len(rows) > 1 else 0, t] for name, rows in schedules.items()},
             )
             for i, leaf_gradient in enumerate(_leaves(gradient))
         ]

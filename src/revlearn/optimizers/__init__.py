@@ -1,6 +1,9 @@
-"""Reversible update rules, one a file."""
+"""Reversible update rules, one per file."""
 
-from .base import ExactRun, Optimizer
+from .adam import Adam, AdamW
+from .base import ExactRun, Optimizer, PiecewiseRun
+from .clipping import Clipped
+from .rmsprop import RMSprop
 from .sgd import SGD
 
-__all__ = ["SGD", "ExactRun", "Optimizer"]
+__all__ = ["SGD", "Adam", "AdamW", "Clipped", "ExactRun", "Optimizer", "PiecewiseRun", "RMSprop"]

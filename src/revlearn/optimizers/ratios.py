@@ -1,0 +1,89 @@
+"""Decay factors as ratios n / 2**bits, rounded once and used wherever the factor stands."""
+
+from __future__ import annotations
+
+import numpy as np
+from autograd.extend import defvjp, primitive
+from numpy.typing import NDArray
+
+from ..parameters import Layout
+
+
+def numerators(
+    factors: NDArray[np.float64],
+    bits: int,
+    layout: Layout | None = None,
+    *,
+    name: str = "momentum",
+    above: float = 0.0,
+) -> NDArray[np.int64]:
+    """Return n of the ratios n / 2**bits nearest to decay factors, at least 1.
+
+    Parameters
+    ----------
+    factors : ndarray, shape (rows, steps)
+        One row for all leaves, or one for each.
+    bits : int
+        Bits of the denominator.
+    layout : Layout, optional
+        Names the leaves in errors.
+    name : str
+        Name of the schedule in errors.
+    above : float
+        Factors must be larger than this, and at most 1.
+
+    Returns
+    -------
+    ndarray of int64, shape (rows, steps)
+        Numerators, from 1 to 2**bits.
+
+    Raises
+    ------
+    ValueError
+        If a factor lies outside (above, 1], or is below 1 and would be rounded to 1.
+    """
+    denominator = 2.0**bits
+    rounded = np.rint(factors * denominator)
+
+    def first(bad: NDArray[np.bool_]) -> str:
+        row, step = np.argwhere(bad)[0]
+        leaf = layout.name_as(name, row) if layout and len(factors) > 1 else name
+        return f"{leaf} is {factors[row, step]} at step {step}"
+
+    outside = ~((factors > above) & (factors <= 1.0))
+    if outside.any():
+        raise ValueError(
+            f"{first(outside)}; it must lie in ({above:g}, 1]. "
+            "At 0 (sigmoid(x) is 0 below −37) each step would discard the whole moving average, 64 "
+            "bits a weight, and nothing cheaper than storing it brings it back; above 1 it would "
+            "grow"
+        )
+    lost = (rounded == denominator) & (factors < 1.0)
+    if lost.any():
+        raise ValueError(
+            f"{first(lost)}, which {bits} bits round to 1: nothing decays, and nothing new enters. "
+            f"Choose more bits, for example {name}_bits={min(bits + 8, 32)}, or 1 itself"
+        )
+    return np.maximum(rounded, np.floor(above * denominator) + 1).astype(np.int64)
+
+
+@primitive
+def nearest_ratio(factors, bits, name="momentum", above=0.0):
+    """Return decay factors as :func:`numerators` rounds them; the derivative is that of the ratio.
+
+    Parameters
+    ----------
+    factors : scalar or ndarray, shape (rows, steps)
+        Factors, or boxes of autograd.
+    bits : int
+        Bits of the denominator.
+    name, above
+        As for :func:`numerators`.
+    """
+    rows = np.reshape(factors, (-1, 1)) if np.ndim(factors) < 2 else factors
+    ratios = numerators(rows, bits, name=name, above=above) / 2.0**bits
+    return ratios.reshape(np.shape(factors))
+
+
+# The ratio moves as if it could take any value.
+defvjp(nearest_ratio, lambda ans, factors, *rest: lambda g: g, argnums=(0,))
