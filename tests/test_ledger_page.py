@@ -35,7 +35,8 @@ def book(tmp_path, monkeypatch):
 
     def print_in_chapter(text):
         output = {"output_type": "stream", "name": "stdout", "text": [text]}
-        cells = [{"cell_type": "code", "outputs": [output]}]
+        heading = {"cell_type": "markdown", "source": ["# A figure\n", "\n", "Text"]}
+        cells = [heading, {"cell_type": "code", "outputs": [output]}]
         (tmp_path / "book/paper/x.ipynb").write_text(json.dumps({"cells": cells}))
 
     print_in_chapter(tool.ledger.table(tool.ledger.compare(folder / "x")) + "\n")
@@ -46,8 +47,8 @@ def book(tmp_path, monkeypatch):
 def test_the_page_holds_ours_theirs_and_how_it_was_made(book, monkeypatch):
     text = tool.PAGE.read_text()
     assert "**1 of 1 numbers and claims hold.**" in text
-    assert "## {doc}`../paper/x`" in text
-    assert "| loss | Figure 1 | 0.53 | 0.531 | 0.005 | +1.2e-03 | holds |" in text
+    assert "## A figure\n\nChapter {doc}`../paper/x`. Run `x`" in text
+    assert "| loss | Figure 1 | 0.53 ± 0.005 | 0.531 | +1.2e-03 | holds |" in text
     assert "61 seconds of computing" in text
     assert "numpy" in text
     assert run(monkeypatch, "--check") == 0

@@ -28,6 +28,9 @@ within a tolerance that follows from the digits published, or from how well a pl
 Where ours lies outside it, the reason stands below the table. The same tables are printed in the
 chapters, and the book is not built if a chapter and this page disagree.
 
+Seconds are processor time, summed over processes. Those of the runs up to 2026-11-24 were taken in
+part on the clock of a busy machine: an idle core takes a quarter to a half of them.
+
 {summary}
 """
 
@@ -74,28 +77,41 @@ def section(name: str, rows: list[ledger.Row]) -> str:
     versions = ", ".join(f"{package} {number}" for package, number in result.versions.items())
     memory = f", {in_words(result.memory)}" if result.memory else ""
     reference = f"../{chapter(name).removeprefix('book/')}"
+    commit, _, dirty = (result.commit or "unknown").partition("-")
     lines = [
-        f"## {{doc}}`{reference}`",
+        f"## {title(name)}",
         "",
-        f"Run `{name}` of {result.date}: {result.seconds:,.0f} seconds of computing{memory}; "
-        f"{versions}; commit `{result.commit}`.",
+        f"Chapter {{doc}}`{reference}`. Run `{name}` of {result.date}: {result.seconds:,.0f} "
+        f"seconds of computing{memory}; {versions}; "
+        f"commit `{commit[:10]}{'-' * bool(dirty)}{dirty}`.",
         "",
-        "| what | source | published | ours | tolerance | deviation | |",
-        "|---|---|--:|--:|--:|--:|---|",
+        "| what | source | published | ours | deviation | |",
+        "|---|---|--:|--:|--:|---|",
     ]
     for row in rows:
         published, ours, tolerance = ledger.numbers(row)
         deviation = "" if isinstance(row.published, bool) else f"{row.deviation:+.1e}"
         verdict = "holds" if row.holds else "**missed**"
-        cells = [row.what, row.source, published, ours, tolerance, deviation, verdict]
+        within = f"{published} ± {tolerance}" if tolerance else published
+        cells = [row.what, row.source, within, ours, deviation, verdict]
         lines.append(f"| {' | '.join(cells)} |")
     lines += [f"\n*{row.what}*: {row.reason}" for row in rows if row.reason]
     return "\n".join(lines) + "\n"
 
 
+def notebook_of(name: str) -> dict:
+    return json.loads((ROOT / f"{chapter(name)}.ipynb").read_text(encoding="utf-8"))
+
+
+def title(name: str) -> str:
+    """Return the title of a chapter: the first line of its first cell."""
+    first = "".join(notebook_of(name)["cells"][0]["source"])
+    return first.splitlines()[0].removeprefix("# ")
+
+
 def faults_of_chapter(name: str) -> list[str]:
     """Say where the stored outputs of a chapter lack the table that the ledger shows."""
-    notebook = json.loads((ROOT / f"{chapter(name)}.ipynb").read_text(encoding="utf-8"))
+    notebook = notebook_of(name)
     printed = "".join(
         "".join(output["text"])
         for cell in notebook["cells"]
