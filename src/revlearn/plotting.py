@@ -237,7 +237,7 @@ def correlations(axes: Axes, matrix: ArrayLike, labels: Sequence[str]) -> AxesIm
     for (row, column), value in np.ndenumerate(matrix):
         # dark cells need light digits
         colour = "white" if abs(value) > 0.6 else "black"
-        text = f"{value:.1f}".replace("0.", ".").replace("1.0", "1")
+        text = f"{round(float(value), 1) + 0.0:.1f}".replace("0.", ".").replace("1.0", "1")
         axes.text(column, row, text, ha="center", va="center", fontsize=6, color=colour)
     axes.set_xticks(range(len(labels)), labels=labels, rotation=90, fontsize=7)
     axes.set_yticks(range(len(labels)), labels=labels, fontsize=7)
