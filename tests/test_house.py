@@ -102,7 +102,7 @@ def test_it_has_the_parts_of_a_chapter(path):
     solutions = set(re.findall(r"\{solution\} ([\w-]+)", text))
     assert len(exercises) >= 2
     assert exercises == solutions
-    assert any("Explorer(" in source for _, source in cells(path, "code")), (
+    assert any(re.search(r"widgets\.[A-Z]\w+\(", source) for _, source in cells(path, "code")), (
         "no control to play with"
     )
 

@@ -1,8 +1,10 @@
-"""Controls for the book's figures. Needs ipywidgets and matplotlib.
+"""Controls for the book's figures. Needs ipywidgets, anywidget and matplotlib.
 
-``import revlearn`` does not load this module.
+``import revlearn`` does not load this module. An `Explorer` redraws a figure in Python. The others
+compute in the reader's browser, so that they work in a published page as well.
 """
 
 from .explorer import Explorer
+from .phase_space import PhaseSpace
 
-__all__ = ["Explorer"]
+__all__ = ["Explorer", "PhaseSpace"]
