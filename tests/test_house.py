@@ -102,9 +102,9 @@ def test_it_has_the_parts_of_a_chapter(path):
     solutions = set(re.findall(r"\{solution\} ([\w-]+)", text))
     assert len(exercises) >= 2
     assert exercises == solutions
-    assert any(re.search(r"widgets\.[A-Z]\w+\(", source) for _, source in cells(path, "code")), (
-        "no control to play with"
-    )
+    assert any(
+        re.search(r"Explorer\(|widgets\.[A-Z]\w+\(", source) for _, source in cells(path, "code")
+    ), "no control to play with"
 
 
 @pytest.mark.parametrize("path", experiments(), ids=lambda path: path.stem)
