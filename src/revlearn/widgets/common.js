@@ -170,7 +170,7 @@ const raised = (power) => [...String(power)].map((digit) => DIGITS[digit]).join(
 export function number(value, digits = 3) {
   if (!Number.isFinite(value)) return value > 0 ? "∞" : value < 0 ? "−∞" : "not a number";
   if (value === 0) return "0";
-  const power = Math.floor(Math.log10(Math.abs(value)));
+  const power = Number(value.toExponential(digits - 1).split("e")[1]); // after rounding
   const text =
     power < -3 || power > 5
       ? `${(value / 10 ** power).toPrecision(digits)}·10${raised(power)}`
