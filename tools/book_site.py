@@ -11,6 +11,7 @@ Two variables, both optional, tell what cannot be known from the repository:
 from __future__ import annotations
 
 import os
+import re
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,10 @@ def configure(app: Sphinx, config: Config) -> None:
     if site:
         config.html_baseurl = site + "/"
         config.ogp_site_url = site + "/"
+        config.ogp_site_name = config.html_title
+        config.ogp_image = "_images/opening.png"
+        config.ogp_image_alt = "One run rewound in floating point misses, in integers it does not."
+        config.ogp_social_cards = {"enable": False}
 
     repository = os.environ.get("REVLEARN_REPOSITORY", "").rstrip("/")
     if repository:
@@ -60,9 +65,42 @@ def drop_unused(app: Sphinx, page: str, template: str, context: dict[str, Any], 
     ]
 
 
+def lighten(app: Sphinx, error: Exception | None) -> None:
+    """Leave out 0.7 MB of icons that no page shows.
+
+    The theme brings Font Awesome twice, as a script and as a font, each with all its icons. The
+    font and the style sheet suffice, and of the font the icons that some page or script names.
+    """
+    if error or app.builder.name != "html":
+        return
+    from fontTools import subset
+
+    static = Path(app.outdir) / "_static"
+    (static / "scripts/fontawesome.js").write_text("// The style sheet draws the icons.\n")
+    (static / "scripts/fontawesome.js.map").unlink(missing_ok=True)
+    sheet = (static / "styles/pydata-sphinx-theme.css").read_text(encoding="utf-8")
+    codes = {
+        icon: int(code, 16)
+        for icons, code in re.findall(r'((?:\.fa-[\w-]+:before,?)+)\{content:"\\(\w+)"', sheet)
+        for icon in re.findall(r"\.fa-([\w-]+)", icons)
+    }
+    pages = [*Path(app.outdir).rglob("*.html"), *(static / "scripts").glob("*.js")]
+    used = set().union(*(re.findall(r"\bfa-([\w-]+)", page.read_text("utf-8")) for page in pages))
+    options = subset.Options(flavor="woff2")
+    font = static / "vendor/fontawesome/webfonts/fa-solid-900.woff2"
+    opened = subset.load_font(str(font), options)
+    subsetter = subset.Subsetter(options)
+    subsetter.populate(unicodes=[codes[icon] for icon in used & codes.keys()])
+    subsetter.subset(opened)
+    partial = font.with_suffix(".partial")
+    subset.save_font(opened, str(partial), options)
+    partial.replace(font)
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     if os.environ.get("REVLEARN_SITE"):  # previews need absolute addresses
         app.setup_extension("sphinxext.opengraph")
     app.connect("config-inited", configure)
     app.connect("html-page-context", drop_unused, priority=900)
+    app.connect("build-finished", lighten)
     return {"version": version("revlearn"), "parallel_read_safe": True, "parallel_write_safe": True}

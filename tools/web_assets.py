@@ -3,7 +3,7 @@
     python tools/web_assets.py FOLDER
 
 Archives are downloaded once, into the user's cache, and checked against their sha256.
-`npm_config_registry` names another registry than npm's own.
+``NPM_CONFIG_REGISTRY`` names another registry than npm's own.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def fetch(name: str, folder: Path) -> Path:
     stamp = target / f".{archive.version}"
     if stamp.exists():
         return target
-    registry = os.environ.get("npm_config_registry", "https://registry.npmjs.org").rstrip("/")
+    registry = os.environ.get("NPM_CONFIG_REGISTRY", "https://registry.npmjs.org").rstrip("/")
     packed = pooch.retrieve(
         f"{registry}/{name}/-/{name}-{archive.version}.tgz",
         f"sha256:{archive.sha256}",

@@ -1,8 +1,13 @@
 """A real browser for the tests of this folder."""
 
+import gzip
+import io
 import json
 import os
 import shutil
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -17,6 +22,41 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+
+class Handler(SimpleHTTPRequestHandler):
+    """Serve files as hosts of static pages do: texts are compressed."""
+
+    def send_head(self):
+        path = Path(self.translate_path(self.path))
+        kind = self.guess_type(str(path))
+        if not path.is_file() or not kind.startswith(("text/", "application/j", "image/svg")):
+            return super().send_head()
+        packed = gzip.compress(path.read_bytes(), compresslevel=6)
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Encoding", "gzip")
+        self.send_header("Content-Length", str(len(packed)))
+        self.end_headers()
+        return io.BytesIO(packed)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture(scope="session")
+def site():
+    """Serve the built book; return its address, which ends in a slash."""
+    built = ROOT / "_build/html"
+    if not (built / "index.html").exists():
+        pytest.skip("the book is not built: make book")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=built))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    server.server_close()
+    thread.join()
 
 
 @pytest.fixture(scope="session")
