@@ -201,7 +201,7 @@ export function ticks([from, to], log, count) {
  * A plot with axes, redrawn whole by `draw`.
  *
  * `draw({ x, y, marks })`: an axis is `{ label, range: [from, to], log }`; a mark is
- * `{ kind: "line" | "dots" | "bars" | "arrow" | "level" | "position", points: [[x, y], …], colour: 1…5, dash, name, size }`.
+ * `{ kind: "line" | "dots" | "bars" | "arrow" | "level" | "position", points: [[x, y], …], colour: 1…5, dash, name, size, thin }`.
  * Named marks stand in the legend. Points that are not finite are left out, others are clipped.
  * `handle(key, …)` is a point that the reader drags, or moves with the arrow keys.
  */
@@ -245,12 +245,12 @@ export class Plot {
     this.legend.replaceChildren(...marks.filter((mark) => mark.name).map(legendEntry));
   }
 
-  #mark({ kind, points, colour = 1, dash, size = 3 }) {
+  #mark({ kind, points, colour = 1, dash, size = 3, thin }) {
     const { left, right, top, bottom } = this.frame;
     const clip = (value, from, to) => Math.min(Math.max(value, from), to);
     const place = ([x, y]) => [this.x(x), clip(this.y(y), top - 1, bottom + 1)];
     const finite = points.filter((point) => point.every(Number.isFinite));
-    const look = { class: `revlearn-colour-${colour}`, "stroke-dasharray": dash };
+    const look = { class: `revlearn-colour-${colour}${thin ? " revlearn-thin" : ""}`, "stroke-dasharray": dash };
     if (kind === "dots")
       return finite.map(place).map(([cx, cy]) => element("circle", { ...look, class: `${look.class} revlearn-dot`, cx, cy, r: size }));
     if (kind === "bars") {
