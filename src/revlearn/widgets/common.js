@@ -128,6 +128,22 @@ export function choice({ label, options, value, change }) {
   );
 }
 
+/** A labelled line of text; what is written is handed to `change` at Enter, or when the field is left. */
+export function entry({ label, value, change }) {
+  const id = `revlearn-control-${++controls}`;
+  const input = element("input", { id, type: "text", autocomplete: "off", spellcheck: "false" });
+  input.value = value;
+  input.addEventListener("change", () => change(input.value));
+  const name = element("label", { for: id }, label);
+  return Object.assign(element("div", { class: "revlearn-entry" }, name, input), {
+    /** Write from code, without a call of `change`. */
+    move(to, called = label) {
+      input.value = to;
+      name.textContent = called;
+    },
+  });
+}
+
 /** A box to tick. */
 export function checkbox({ label, value, change }) {
   const input = element("input", { type: "checkbox" });
@@ -200,7 +216,8 @@ export function ticks([from, to], log, count) {
 /**
  * A plot with axes, redrawn whole by `draw`.
  *
- * `draw({ x, y, marks })`: an axis is `{ label, range: [from, to], log }`; a mark is
+ * `draw({ x, y, marks })`: an axis is `{ label, range: [from, to], log }`, or has its own
+ * `warp: { to, back }` and `ticks` in place of `log`; a mark is
  * `{ kind: "line" | "dots" | "bars" | "arrow" | "level" | "position", points: [[x, y], …], colour: 1…5, dash, name, size, thin }`.
  * Named marks stand in the legend. Points that are not finite are left out, others are clipped.
  * `handle(key, …)` is a point that the reader drags, or moves with the arrow keys.
@@ -230,7 +247,7 @@ export class Plot {
         element("line", { class: "revlearn-grid", x1: this.x(at), x2: this.x(at), y1: top, y2: bottom }),
         element("text", { x: this.x(at), y: bottom + 16, "text-anchor": "middle" }, text),
       );
-    for (const { at, text } of ticks(y.range, y.log, Math.max(2, Math.floor((bottom - top) / 40))))
+    for (const { at, text } of y.ticks ?? ticks(y.range, y.log, Math.max(2, Math.floor((bottom - top) / 40))))
       parts.push(
         element("line", { class: "revlearn-grid", x1: left, x2: right, y1: this.y(at), y2: this.y(at) }),
         element("text", { x: left - 6, y: this.y(at) + 4, "text-anchor": "end" }, text),
@@ -305,6 +322,13 @@ export class Plot {
       }
   }
 
+  /** Where a pointer is, in the units of the axes. */
+  place(event) {
+    const box = this.svg.getBoundingClientRect();
+    const factor = this.svg.viewBox.baseVal.width / box.width;
+    return [this.x.inverse((event.clientX - box.left) * factor), this.y.inverse((event.clientY - box.top) * factor)];
+  }
+
   #listen(grip) {
     const go = (x, y) => grip.now.move(within(x, this.x.axis.range), within(y, this.y.axis.range));
     grip.addEventListener("pointerdown", (event) => {
@@ -313,27 +337,27 @@ export class Plot {
       event.preventDefault();
     });
     grip.addEventListener("pointermove", (event) => {
-      if (!grip.hasPointerCapture(event.pointerId)) return;
-      const box = this.svg.getBoundingClientRect();
-      const factor = this.svg.viewBox.baseVal.width / box.width;
-      go(this.x.inverse((event.clientX - box.left) * factor), this.y.inverse((event.clientY - box.top) * factor));
+      if (grip.hasPointerCapture(event.pointerId)) go(...this.place(event));
     });
     grip.addEventListener("keydown", (event) => {
       const way = { ArrowUp: [0, 1], ArrowDown: [0, -1], ArrowLeft: [-1, 0], ArrowRight: [1, 0] }[event.key];
       if (!way) return;
       event.preventDefault();
       const { x, y, step } = grip.now;
-      go(moved(x, way[0], step[0], this.x.axis.log), moved(y, way[1], step[1], this.y.axis.log));
+      go(moved(x, way[0], step[0], this.x.axis), moved(y, way[1], step[1], this.y.axis));
     });
   }
 }
 
 const within = (value, [from, to]) => Math.min(Math.max(value, from), to);
-const moved = (value, way, step, log) => (way === 0 ? value : log ? value * step ** way : value + way * step);
+const moved = (value, way, step, { log, warp }) =>
+  way === 0 ? value : log ? value * step ** way : warp ? warp.back(warp.to(value) + way * step) : value + way * step;
+
+const LINEAR = { to: (value) => value, back: (value) => value };
+const LOGARITHMIC = { to: Math.log10, back: (value) => 10 ** value };
 
 function scale(axis, [start, end]) {
-  const warp = axis.log ? Math.log10 : (value) => value;
-  const back = axis.log ? (value) => 10 ** value : (value) => value;
+  const { to: warp, back } = axis.warp ?? (axis.log ? LOGARITHMIC : LINEAR);
   const [from, to] = axis.range.map(warp);
   const map = (value) => start + ((warp(value) - from) / (to - from)) * (end - start);
   return Object.assign(map, { axis, inverse: (place) => back(from + ((place - start) / (end - start)) * (to - from)) });
