@@ -194,9 +194,9 @@ def test_scrubbing_meets_the_start_bit_for_bit(bench):
 
 
 def test_the_bits_drawn_are_those_of_the_buffer(bench):
-    page = bench(widgets.Rewind(position=150))
-    assert "t log₂(d/n) is 48.3" in said(page)  # 150 log2(65536/52429)
-    stored = json.loads(GOLDEN.read_text(encoding="utf-8"))["default"]["states"]["150"]
+    page = bench(widgets.Rewind(position=250))
+    assert "t log₂(d/n) is 80.5" in said(page)  # 250 log2(65536/52429)
+    stored = json.loads(GOLDEN.read_text(encoding="utf-8"))["default"]["states"]["250"]
     for k in (0, 1):
         whole = "".join(f"{int(low[k]):032b}"[::-1] for low in stored["spilled"])
         whole += f"{int(stored['words'][k]):b}"[::-1]
@@ -231,14 +231,14 @@ def test_with_enough_momentum_floats_come_close(bench):
 
 
 def test_without_the_buffers_bits_integers_miss_as_well(bench):
-    page = bench(widgets.Rewind(arithmetic="forgetful", position=250))
+    page = bench(widgets.Rewind(arithmetic="forgetful", position=240))
     run = record(**DEFAULTS)._run.copy()
     (buffer,) = run.buffers["velocity"]
     buffer._words[:] = 0
     buffer._spilled = [(depth, 0 * words) for depth, words in buffer._spilled]
-    for t in range(250, 300)[::-1]:
+    for t in range(240, 300)[::-1]:
         run.unstep(t, gradient)
-    right = record(**{**DEFAULTS, "steps": 250}).weights
+    right = record(**{**DEFAULTS, "steps": 240}).weights
     missed = re.search(r"is missed by ([^:]+):", said(page))[1]
     off = np.linalg.norm(run.values("weights") - right)
     assert math.isclose(numbers(missed)[0], off, rel_tol=5e-3)
