@@ -243,6 +243,8 @@ def test_without_the_buffers_bits_integers_miss_as_well(bench):
     off = np.linalg.norm(run.values("weights") - right)
     assert math.isclose(numbers(missed)[0], off, rel_tol=5e-3)
     assert off > 1e-9  # floats are 1e-16 off here
+    ones = page.locator(".revlearn-bits .revlearn-bar")
+    assert [ones.nth(k).get_attribute("d") for k in (0, 1)] == ["", ""]
 
 
 def test_it_is_driven_by_keyboard_and_by_mouse(bench):
