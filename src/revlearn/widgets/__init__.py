@@ -6,5 +6,6 @@ compute in the reader's browser, so that they work in a published page as well.
 
 from .explorer import Explorer
 from .phase_space import PhaseSpace
+from .rewind import Rewind
 
-__all__ = ["Explorer", "PhaseSpace"]
+__all__ = ["Explorer", "PhaseSpace", "Rewind"]
