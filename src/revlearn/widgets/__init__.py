@@ -4,8 +4,9 @@
 compute in the reader's browser, so that they work in a published page as well.
 """
 
+from .edge_of_chaos import EdgeOfChaos
 from .explorer import Explorer
 from .phase_space import PhaseSpace
 from .rewind import Rewind
 
-__all__ = ["Explorer", "PhaseSpace", "Rewind"]
+__all__ = ["EdgeOfChaos", "Explorer", "PhaseSpace", "Rewind"]
