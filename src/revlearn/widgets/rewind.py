@@ -13,7 +13,7 @@ class Rewind(Explorable):
     The loss is (w₂ − w₁²/2)²/2 + (w₁ − 1)²/40, a curved valley. The run is that of `revlearn.SGD`,
     carried out in the browser in 64-bit integers that agree with Python's word for word.
 
-    Parameters
+    Attributes
     ----------
     learning_rate : float, default 0.6
         α, between 0.05 and 1.
