@@ -164,3 +164,8 @@ def test_numbers_that_are_not_finite_are_said_to_be(bench):
 def test_wrong_arrays_are_refused(runs, complaint):
     with pytest.raises(ValueError, match=complaint):
         widgets.EdgeOfChaos(*runs)
+
+
+def test_what_is_not_there_cannot_be_shown():
+    with pytest.raises(ValueError, match="nothing is stored"):
+        widgets.EdgeOfChaos(source="stored")

@@ -100,7 +100,7 @@ function liveNetwork(steps) {
 }
 
 function storedRuns(stored) {
-  const rows = stored.map((row) => row.map((value) => value ?? NaN));
+  const rows = JSON.parse(stored).map((row) => row.map((value) => value ?? NaN));
   const nearest = (logRate) =>
     rows.reduce((best, row, k) => (Math.abs(row[0] - logRate) < Math.abs(rows[best][0] - logRate) ? k : best), 0);
   return {
@@ -154,7 +154,7 @@ function build({ root, model, set, say }) {
   const losses = new Plot({ label: "final loss over the learning rate", height: 190 });
   const glass = new Plot({ label: "the window, with tangent and secant", height: 240 });
   const sizes = new Plot({ label: "sizes of the slopes over the learning rate", height: 190 });
-  if (model.get("stored").length) root.append(element("div", { class: "revlearn-controls" }, source));
+  if (model.get("stored") !== "[]") root.append(element("div", { class: "revlearn-controls" }, source));
   root.append(rate, width, steps, losses.element, glass.element, sizes.element);
 
   let made = {};

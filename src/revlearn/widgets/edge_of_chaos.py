@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
 
 import numpy as np
 import traitlets
@@ -30,6 +30,8 @@ class EdgeOfChaos(Explorable):
         Of the window around it in log α, between 10⁻⁸ and 1.
     steps : int, default 50
         Of training, between 10 and 120.
+    source : {"network", "stored"}
+        What is shown: the network, or the arrays.
 
     Examples
     --------
@@ -39,18 +41,22 @@ class EdgeOfChaos(Explorable):
 
     _esm = bundle("edge_of_chaos.js")
     title = traitlets.Unicode("The edge of chaos").tag(sync=True)
-    log_rate = traitlets.Float(3.8, min=-20.0, max=20.0).tag(sync=True)
-    width = traitlets.Float(0.1, min=1e-8, max=1.0).tag(sync=True)
-    steps = traitlets.Int(50, min=10, max=120).tag(sync=True)
-    source = traitlets.Enum(["network", "stored"], default_value="network").tag(sync=True)
-    stored: traitlets.List[Any] = traitlets.List().tag(sync=True)
+    log_rate = traitlets.Float(min=-20.0, max=20.0).tag(sync=True)
+    width = traitlets.Float(1.0, min=1e-8, max=1.0).tag(sync=True)
+    steps = traitlets.Int(10, min=10, max=120).tag(sync=True)
+    source = traitlets.Enum(["network", "stored"]).tag(sync=True)
+    stored = traitlets.Unicode().tag(sync=True)
 
     def __init__(
         self,
         log_rates: ArrayLike = (),
         losses: ArrayLike = (),
         slopes: ArrayLike = (),
-        **settings: Any,
+        *,
+        log_rate: float = 3.8,
+        width: float = 0.1,
+        steps: int = 50,
+        source: str = "network",
     ) -> None:
         columns = {"log_rates": log_rates, "losses": losses, "slopes": slopes}
         arrays = {name: np.asarray(column, dtype=float) for name, column in columns.items()}
@@ -60,15 +66,24 @@ class EdgeOfChaos(Explorable):
             raise ValueError(f"three arrays of one shape (n,) with n at least 3 wanted: {shapes}")
         if not (np.isfinite(rates).all() and (np.diff(rates) > 0.0).all()):
             raise ValueError("log_rates must be finite and increase")
-        super().__init__(stored=_rows(*arrays.values()), **settings)
+        if source == "stored" and not rates.size:
+            raise ValueError("nothing is stored: give log_rates, losses and slopes")
+        super().__init__(
+            stored=_rows(*arrays.values()),
+            log_rate=log_rate,
+            width=width,
+            steps=steps,
+            source=source,
+        )
 
     def __repr__(self) -> str:
         return f"EdgeOfChaos(log_rate={self.log_rate}, width={self.width:g}, steps={self.steps})"
 
 
-def _rows(*columns: NDArray) -> list[list[float | None]]:
-    """Return a row for each point, of six digits; JSON has no number that is not finite."""
-    return [
+def _rows(*columns: NDArray) -> str:
+    """Return JSON: a row for each point, of six digits, and null for what is not finite."""
+    rows = [
         [float(f"{value:.6g}") if np.isfinite(value) else None for value in row]
         for row in zip(*columns, strict=True)
     ]
+    return json.dumps(rows, separators=(",", ":"))
