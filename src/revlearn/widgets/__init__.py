@@ -8,5 +8,6 @@ from .edge_of_chaos import EdgeOfChaos
 from .explorer import Explorer
 from .phase_space import PhaseSpace
 from .rewind import Rewind
+from .schedule_editor import ScheduleEditor
 
-__all__ = ["EdgeOfChaos", "Explorer", "PhaseSpace", "Rewind"]
+__all__ = ["EdgeOfChaos", "Explorer", "PhaseSpace", "Rewind", "ScheduleEditor"]
