@@ -14,7 +14,7 @@ class PhaseSpace(Explorable):
     h w² / 2 + α v² / (2 κ). Each step scales areas of phase space by γ, so that it discards
     log2(1/γ) bits per parameter; at γ = 1 it is the leapfrog and discards nothing.
 
-    Parameters
+    Attributes
     ----------
     learning_rate : float, default 0.3
         α, between 0.01 and 4.
