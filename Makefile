@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 JOBS ?= 2
 DATA := $(wildcard ../shared/data)
+PYODIDE := $(wildcard ../shared/pyodide)
 
 # One thread: the number of threads changes last bits. No progress bars in stored outputs.
 export OPENBLAS_NUM_THREADS := 1
@@ -15,6 +16,9 @@ export PYTHONHASHSEED := 0
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 ifdef DATA
 export REVLEARN_DATA ?= $(abspath $(DATA))
+endif
+ifdef PYODIDE
+export REVLEARN_PYODIDE ?= $(abspath $(PYODIDE))
 endif
 
 .PHONY: help book test lab lint notebooks paper ledger benchmark lock clean
@@ -31,6 +35,7 @@ $(READY): requirements.txt pyproject.toml
 
 book: $(READY)  ## Build the book into _build/html; warnings are errors
 	$(BIN)/python tools/ledger.py --check
+	$(BIN)/python tools/lite.py
 	$(BIN)/jupyter-book build -W --keep-going --all .
 	@echo "Open _build/html/index.html"
 
