@@ -15,8 +15,7 @@ from revlearn.widgets import schedule_editor as editor
 
 GOLDEN = Path(__file__).parent / "golden/schedule_editor.json"
 STEPS = editor.STEPS
-IMAGES, LABELS = editor.digits()
-TARGETS = rl.losses.one_hot(LABELS)
+IMAGES, TARGETS = editor.digits()
 LOWEST, HIGHEST = {"learning_rate": 0.1, "momentum": 0.3}, {"learning_rate": 20, "momentum": 0.995}
 WARPS = {"learning_rate": (np.log, np.exp), "momentum": (rl.logit, rl.sigmoid)}
 

@@ -40,12 +40,11 @@ LEARNED = {
 }
 
 
-def digits() -> tuple[NDArray, NDArray]:
-    """Return images of 7 × 7 pixels and their labels: training examples, then validation."""
+def digits(start: int = 0, stop: int = TRAINING + VALIDATION) -> tuple[NDArray, NDArray]:
+    """Return images of 7 × 7 pixels and their targets: training digits, validation, and others."""
     drawn = datasets.mnist_subset()
-    count = TRAINING + VALIDATION
-    coarse = drawn.images[:count].reshape(-1, 7, 4, 7, 4).mean(axis=(2, 4)).reshape(-1, 49)
-    return onp.rint(255 * coarse) / 255, drawn.targets[:count].argmax(axis=1)
+    coarse = drawn.images[start:stop].reshape(-1, 7, 4, 7, 4).mean(axis=(2, 4)).reshape(-1, 49)
+    return onp.rint(255 * coarse) / 255, drawn.targets[start:stop]
 
 
 def initial_weights() -> list[dict[str, NDArray]]:
@@ -55,13 +54,13 @@ def initial_weights() -> list[dict[str, NDArray]]:
 
 def problem() -> dict[str, Any]:
     """Return the built-in problem as the front end reads it."""
-    images, labels = digits()
+    images, targets = digits()
     weights = onp.concatenate(
         [leaf.ravel() for layer in initial_weights() for leaf in layer.values()]
     )
     return {
         "images": base64.b64encode(onp.rint(255 * images).astype("u1").tobytes()).decode(),
-        "labels": labels.tolist(),
+        "labels": targets.argmax(axis=1).tolist(),
         "weights": base64.b64encode(weights.astype("<f8").tobytes()).decode(),
         "sizes": list(SIZES),
         "training": TRAINING,
