@@ -81,7 +81,7 @@ async function prepare() {
   if (typeof WebAssembly !== "object") throw new Error("This browser has no WebAssembly.");
   const configuration = await (await fetch(new URL("jupyter-lite.json", ROOT))).json();
   const settings = configuration["jupyter-config-data"].litePluginSettings[KERNEL];
-  const pyodide = new URL(settings.pyodideUrl, ROOT);
+  const pyodide = new URL("pyodide.asm.wasm", new URL(settings.pyodideUrl, ROOT));
   const found = await fetch(pyodide, { method: "HEAD" }).catch(() => null);
   if (!found?.ok) throw new Error(`Python cannot be loaded from ${pyodide.host}.`);
 
@@ -113,8 +113,9 @@ async function watch() {
   await panel.context.ready;
   const kernel = await until(() => panel.sessionContext.session?.kernel);
   const code = "import revlearn.widgets, matplotlib.pyplot";
-  await kernel.requestExecute({ code, silent: true, store_history: false }).done;
+  const reply = await kernel.requestExecute({ code, silent: true, store_history: false }).done;
   clearTimeout(late);
+  if (reply.content.status !== "ok") throw new Error(`Python did not start: ${reply.content.evalue}.`);
   const run = () => {
     bar.remove();
     window.jupyterapp.commands.execute("notebook:run-all-cells");

@@ -28,6 +28,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
+from live_copy import live_copy
 from notebooks import ROOT
 
 LITE, WORK, OUTPUT = ROOT / "lite", ROOT / "_build/lite", ROOT / "_build/html/lite"
@@ -108,7 +109,10 @@ def build(output: Path) -> None:
     index = site / "notebooks/index.html"
     page = index.read_text(encoding="utf-8")
     page = page.replace("<html>", '<html lang="en">', 1)
-    page = page.replace("Jupyter Notebook - Notebooks", "Learning, run backwards: live")
+    icon = '</title>\n    <link rel="icon" href="favicon.ico" />'
+    page = page.replace(
+        "Jupyter Notebook - Notebooks</title>", f"Live: Learning, run backwards{icon}"
+    )
     page, found = re.subn(r"\.\./config-utils\.js\?_=\w+", "../live.js", page)
     if found != 1:
         sys.exit(f"{index} is not as expected: {found} places where JupyterLite is loaded")
@@ -145,28 +149,11 @@ def run_jupyterlite(source: Path, contents: Path, site: Path) -> None:
 def copy_chapters(contents: Path) -> None:
     for folder in FOLDERS:
         for path in sorted((ROOT / "book" / folder).glob("*.ipynb")):
-            write(contents / folder / path.name, live_copy(path.read_text(encoding="utf-8")))
+            write(contents / folder / path.name, live_copy(path))
     (contents / "results").mkdir()
     for path in (ROOT / "book/results").iterdir():
         if path.suffix in (".json", ".npz", ".toml"):
             shutil.copy(path, contents / "results")
-
-
-def live_copy(text: str) -> str:
-    """Return a chapter for the live page: figures and numbers stay, widgets wait for Python."""
-    notebook = json.loads(text)
-    notebook["metadata"] = {
-        "kernelspec": {"display_name": "Python (Pyodide)", "language": "python", "name": "python"},
-        "language_info": {"name": "python"},
-    }
-    for cell in notebook["cells"]:
-        if cell["cell_type"] == "code":
-            cell["outputs"] = [output for output in cell["outputs"] if not is_widget(output)]
-    return json.dumps(notebook, ensure_ascii=False)
-
-
-def is_widget(output: dict) -> bool:
-    return "application/vnd.jupyter.widget-view+json" in output.get("data", {})
 
 
 def own_wheel() -> Path:
@@ -293,13 +280,15 @@ class QuietHandler(SimpleHTTPRequestHandler):
 # Returns what went wrong: errors, what stands on stderr, cells that did not run.
 RUN_ALL = """async () => {
   await jupyterapp.commands.execute("notebook:run-all-cells");
-  const cells = jupyterapp.shell.currentWidget.content.widgets.filter((w) => w.model.type === "code");
-  return cells.flatMap(({ model }, number) => {
-    const outputs = model.outputs.toJSON();
-    const errors = outputs.filter((o) => o.output_type === "error").map((o) => o.traceback.join("\\n"));
-    const warnings = outputs.filter((o) => o.name === "stderr").map((o) => o.text);
-    const missed = model.executionCount ? [] : ["did not run"];
-    return [...errors, ...warnings, ...missed].map((text) => `cell ${number}: ${text}`);
+  const { widgets } = jupyterapp.shell.currentWidget.content;
+  const models = widgets.map((widget) => widget.model).filter((model) => model.type === "code");
+  return models.flatMap((model, number) => {
+    const wrong = model.outputs.toJSON().flatMap((output) => {
+      if (output.output_type === "error") return output.traceback.join("\\n");
+      return output.name === "stderr" ? output.text : [];
+    });
+    if (!model.executionCount) wrong.push("did not run");
+    return wrong.map((text) => `cell ${number}: ${text}`);
   });
 }"""
 

@@ -1,0 +1,123 @@
+"""A chapter that runs in the reader's browser, as it is published."""
+
+import json
+import mimetypes
+import re
+from pathlib import Path
+
+import pytest
+
+LITE = Path(__file__).parents[2] / "_build/html/lite"
+PYODIDE = LITE / "static/pyodide"
+CHAPTER = "foundations/momentum_dynamics"
+READY = "#revlearn-start[data-state=ready]"
+SECONDS = 1000
+
+pytestmark = pytest.mark.skipif(
+    not (PYODIDE / "pyodide.js").exists(),
+    reason="live pages are not built with a Pyodide of their own: set REVLEARN_PYODIDE, make book",
+)
+
+
+@pytest.fixture
+def visitor(browser):
+    """Return a page that has seen nothing of the site. JupyterLite writes to its console."""
+    context = browser.new_context(viewport={"width": 1000, "height": 900})
+    yield context.new_page()
+    context.close()
+
+
+@pytest.fixture(scope="module")
+def live(browser, site):
+    """Return the live page of a chapter, reached from the book, in which all cells have run."""
+    context = browser.new_context(viewport={"width": 1000, "height": 900})
+    page = context.new_page()
+    page.goto(f"{site}book/{CHAPTER}.html")
+    asked = "performance.getEntriesByType('resource').map(entry => entry.name)"
+    assert not any("/lite/" in name for name in page.evaluate(asked))  # before the reader asks
+    page.locator(".revlearn-run").get_by_role("link", name="Run this page live").press("Enter")
+    page.wait_for_selector(READY, timeout=180 * SECONDS)
+    page.evaluate(
+        "jupyterapp.commands.commandExecuted.connect((_, { id, result }) => {"
+        " if (id === 'notebook:run-all-cells') result.then(() => { window.allRun = true }) })"
+    )
+    page.get_by_role("button", name="Run all cells").click()
+    page.wait_for_function("window.allRun", timeout=300 * SECONDS)
+    yield page
+    context.close()
+
+
+def test_cells_run_and_show_figures(live):
+    cells = live.evaluate(
+        "jupyterapp.shell.currentWidget.content.widgets.map(w => w.model)"
+        ".filter(m => m.type === 'code').map(m => [m.executionCount, m.outputs.toJSON()])"
+    )
+    assert all(count for count, _ in cells)
+    outputs = [output for _, outputs in cells for output in outputs]
+    assert [o for o in outputs if o["output_type"] == "error" or o.get("name") == "stderr"] == []
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+
+
+def test_a_slider_redraws_its_figure(live):
+    explorer = live.locator(".widget-vbox", has=live.locator("p[aria-live]")).last
+    explorer.scroll_into_view_if_needed()
+    sentence, picture = explorer.locator("p[aria-live]"), explorer.locator("img")
+    assert picture.evaluate("image => image.naturalWidth") > 100
+    before = sentence.inner_text()
+    explorer.locator(".noUi-handle").first.press("ArrowRight")
+    live.wait_for_function(
+        "([p, before]) => !p.isConnected", arg=[sentence.element_handle(), before]
+    )
+    assert sentence.inner_text() != before
+    assert picture.evaluate("image => image.naturalWidth") > 100
+
+
+def test_an_explorable_has_python_behind_it(live):
+    said = live.locator(".revlearn-sentence").first
+    said.scroll_into_view_if_needed()
+    before = said.inner_text()
+    live.get_by_label("momentum γ").press("ArrowLeft")
+    live.wait_for_function(
+        "([p, before]) => p.innerText !== before", arg=[said.element_handle(), before]
+    )
+
+
+def test_without_python_it_says_what_to_do(visitor, site):
+    visitor.route("**/static/pyodide/**", lambda route: route.abort())
+    visitor.goto(f"{site}lite/notebooks/index.html?path={CHAPTER}.ipynb")
+    start = visitor.get_by_role("status", name="Python in this page")
+    start.get_by_text("Python cannot be loaded").wait_for()
+    for name in ("read the chapter", "run it on your own machine"):
+        address = start.get_by_role("link", name=re.compile(name)).get_attribute("href")
+        assert visitor.request.get(address).ok
+
+
+def test_a_start_that_breaks_off_says_what_to_do(visitor, site):
+    visitor.route("**/numpy-*.whl", lambda route: route.abort())
+    visitor.goto(f"{site}lite/notebooks/index.html?path={CHAPTER}.ipynb")
+    start = visitor.get_by_role("status", name="Python in this page")
+    start.get_by_text("Python did not start").wait_for(timeout=180 * SECONDS)
+
+
+def test_pyodide_may_come_from_elsewhere(visitor, site):
+    """Pyodide's official CDN, played by the files that a site with its own Pyodide has."""
+    cdn = "https://cdn.example/pyodide/"
+    asked = []
+
+    def settings(route):
+        text = (LITE / "jupyter-lite.json").read_text(encoding="utf-8")
+        route.fulfill(json=json.loads(text.replace("./static/pyodide/", cdn)))
+
+    def from_elsewhere(route):
+        file = PYODIDE / route.request.url.removeprefix(cdn)
+        kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+        headers = {"Access-Control-Allow-Origin": "*", "Content-Type": kind}
+        route.fulfill(path=file, headers=headers)
+
+    visitor.on("request", lambda request: asked.append(request.url))
+    visitor.route("**/lite/jupyter-lite.json", settings)
+    visitor.route(f"{cdn}**", from_elsewhere)
+    visitor.goto(f"{site}lite/notebooks/index.html?path={CHAPTER}.ipynb")
+    visitor.wait_for_selector(READY, timeout=180 * SECONDS)
+    assert any(url.startswith(cdn) for url in asked)
+    assert not any("/static/pyodide/" in url for url in asked)
