@@ -9,5 +9,6 @@ from .explorer import Explorer
 from .phase_space import PhaseSpace
 from .rewind import Rewind
 from .schedule_editor import ScheduleEditor
+from .trained_pixels import TrainedPixels
 
-__all__ = ["EdgeOfChaos", "Explorer", "PhaseSpace", "Rewind", "ScheduleEditor"]
+__all__ = ["EdgeOfChaos", "Explorer", "PhaseSpace", "Rewind", "ScheduleEditor", "TrainedPixels"]
