@@ -184,15 +184,12 @@ def test_orange_is_above_zero_and_purple_below(bench, learned):
     page = bench(widgets.TrainedPixels(**learned))
     said(page)
     image = learned["images"][-1, 1]
-    (high, low), side = (
-        (np.unravel_index(f(image), image.shape) for f in (np.argmax, np.argmin)),
-        28,
-    )
+    high, low = (np.unravel_index(find(image), image.shape) for find in (np.argmax, np.argmin))
     pixels = page.evaluate(
         """() => [...document.querySelectorAll(".revlearn-images canvas")[1]
           .getContext("2d").getImageData(0, 0, 28, 28).data]"""
     )
-    pixels = np.array(pixels).reshape(side, side, 4)
+    pixels = np.array(pixels).reshape(28, 28, 4)
     red, _, blue, opaque = pixels[high]
     assert red > blue + 50
     assert opaque == 255
