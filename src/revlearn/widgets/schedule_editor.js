@@ -61,7 +61,8 @@ function build({ root, model, set, say, guard }) {
   });
   const length = slider({
     label: "length of a step", min: 0.05, max: FARTHEST, step: 0.05, value: model.get("step_length"),
-    show: (value) => `${value.toFixed(2)} (×${Math.exp(value).toFixed(2)})`, change: (value) => set("step_length", value),
+    show: (value) => `${value.toFixed(2)} (×${Math.exp(value).toFixed(2)})`,
+    change: (value) => set("step_length", value),
   });
   const follow = () => {
     const reach = model.get("step_length");
@@ -106,13 +107,15 @@ function build({ root, model, set, say, guard }) {
   }
 
   const same = (a, b) => kinds.every((kind) => JSON.stringify(a[kind]) === JSON.stringify(b[kind]));
-  const byStep = (points) => each((kind) => points[kind].map((schedule) => interpolate(schedule, steps, WARPS[kind])));
+  const valuesOf = (kind, schedule) => interpolate(schedule, steps, WARPS[kind]);
+  const byStep = (points) => each((kind) => points[kind].map((schedule) => valuesOf(kind, schedule)));
 
   /** Train in the browser with these points. */
   function compute(points) {
     const schedules = byStep(points);
     const run = train(problem, schedules.learning_rate, schedules.momentum);
-    const validation = run.weights.flatMap((w, t) => (t % 3 === 0 || t === steps ? [[t, validate(problem, w).loss]] : []));
+    const validation = []; // every third step is enough for the eye
+    for (let t = steps % 3; t <= steps; t += 3) validation.push([t, validate(problem, run.weights[t]).loss]);
     const found = hypergradient(problem, run, schedules.learning_rate, schedules.momentum);
     return {
       value: validation.at(-1)[1], validation, slopes: { learning_rate: found.rates, momentum: found.momenta },
@@ -127,7 +130,8 @@ function build({ root, model, set, say, guard }) {
     if (!answer.points) return { value: NaN, training: [], slopes: null, left: -1, stale: true };
     const stale = !same(answer.points, points);
     return {
-      value: answer.value, training: answer.losses.map((loss, t) => [t, loss]), left: -1, stale, points: answer.points,
+      value: answer.value, points: answer.points, stale, left: -1,
+      training: answer.losses.map((loss, t) => [t, loss]),
       slopes: stale ? null : { learning_rate: answer.learning_rate, momentum: answer.momentum },
     };
   }
@@ -136,7 +140,7 @@ function build({ root, model, set, say, guard }) {
   function complete(outcome, points) {
     if (!outcome.slopes) return outcome;
     const warped = each((kind) => points[kind].map((schedule, layer) =>
-      interpolate(schedule, steps, WARPS[kind]).map((value, t) => WARPS[kind].slope(value) * outcome.slopes[kind][layer][t])));
+      valuesOf(kind, schedule).map((value, t) => WARPS[kind].slope(value) * outcome.slopes[kind][layer][t])));
     const atPoints = each((kind) => points[kind].map((schedule, layer) => gather(schedule, warped[kind][layer])));
     const largest = Math.max(...kinds.flatMap((kind) => atPoints[kind].flat().map(Math.abs)));
     const usable = Number.isFinite(largest) && largest > 0;
@@ -177,7 +181,8 @@ function build({ root, model, set, say, guard }) {
     drawPlan(points, kind, layer, before);
     drawSlopes(kind);
     drawCurves(before);
-    result.textContent = `final loss ${shown(present.value)}${before ? ` (before ${shown(before.outcome.value)})` : ""}`;
+    const earlier = before ? ` (before ${shown(before.outcome.value)})` : "";
+    result.textContent = `final loss ${shown(present.value)}${earlier}`;
     const sentence = describe(before);
     say(sentence);
     clearTimeout(looking);
@@ -188,15 +193,16 @@ function build({ root, model, set, say, guard }) {
   function drawPlan(points, kind, layer, before) {
     const { to, back } = WARPS[kind];
     const across = Array.from({ length: steps }, (_, t) => t);
-    const curve = (schedule) => interpolate(schedule, steps, WARPS[kind]).map((value, t) => [t, value]);
+    const curve = (schedule) => valuesOf(kind, schedule).map((value, t) => [t, value]);
     const within = ([t, value]) => [t, Math.min(Math.max(value, limits[kind][0]), limits[kind][1])];
     // Arrows stand beside the grips, 11 pixels to the left and to the right with two layers.
     const beside = (22 * (steps + 4)) / Math.max(166, (plan.element.clientWidth || 600) - 74);
     const marks = [];
     const faint = before?.points ?? (present.stale ? present.points : null);
-    if (faint)
-      faint[kind].forEach((schedule, k) =>
-        marks.push({ kind: "line", points: curve(schedule), colour: 5, dash: "1 4", name: k === 0 && "before the last change" }));
+    faint?.[kind].forEach((schedule, k) => {
+      const name = k === 0 && "before the last change";
+      marks.push({ kind: "line", points: curve(schedule), colour: 5, dash: "1 4", name });
+    });
     layers.forEach((name, k) => {
       marks.push({ kind: "line", points: curve(points[kind][k]), colour: k + 1, dash: k ? "7 4" : undefined, name });
       if (k !== layer) marks.push({ kind: "dots", points: points[kind][k], colour: k + 1, size: 4 });
@@ -226,7 +232,8 @@ function build({ root, model, set, say, guard }) {
           const low = k === 0 ? 0 : own[k - 1][0] + 1;
           const high = k === own.length - 1 ? steps - 1 : own[k + 1][0] - 1;
           const at = Math.min(Math.max(Math.round(x), low), high);
-          put(kind, layer, own.map((point, j) => (j === k ? [at, Number(y.toPrecision(3))] : point)), `${kind} ${layer} ${k}`);
+          const moved = [at, Number(y.toPrecision(3))];
+          put(kind, layer, own.map((point, j) => (j === k ? moved : point)), `${kind} ${layer} ${k}`);
         },
       });
     });
@@ -268,7 +275,8 @@ function build({ root, model, set, say, guard }) {
         ticks: [-tick, 0, tick].map((at) => ({ at, text: number(at, 1) })),
       },
       marks: values.map((layer, k) => ({
-        kind: k ? "dots" : "bars", points: layer.map((slope, t) => [t + shift(k), slope]), colour: k + 1, size: k ? 2.5 : 4,
+        kind: k ? "dots" : "bars", size: k ? 2.5 : 4, colour: k + 1,
+        points: layer.map((slope, t) => [t + shift(k), slope]),
         name: `d loss / d ${VARIABLE[kind]}, ${layers[k]}`,
       })),
     });
@@ -276,16 +284,17 @@ function build({ root, model, set, say, guard }) {
 
   function drawCurves(before) {
     const judged = problem ? "validation" : "training";
-    const known = [...present.training, ...(before?.outcome.training ?? [])].map(([, loss]) => loss).filter(Number.isFinite);
-    const first = problem ? present.validation[0][1] : Math.max(...known.slice(0, 1), 1e-9);
+    // The first loss is the highest of a run that works, so that the axis keeps still.
+    const first = (problem ? present.validation[0] : present.training[0])?.[1] ?? 1;
+    const marks = [{ kind: "line", points: present[judged], colour: 1, name: judged }];
+    if (problem)
+      marks.unshift({ kind: "dots", points: present.training, colour: 2, size: 1.5, name: "training, minibatch" });
+    if (before)
+      marks.unshift({ kind: "line", points: before.outcome[judged], colour: 5, dash: "1 4", name: `${judged}, before` });
     curves.draw({
       x: { label: "step t", range: [0, steps] },
       y: { label: "loss in nats", range: [0, 1.15 * first] },
-      marks: [
-        ...(before ? [{ kind: "line", points: before.outcome[judged], colour: 5, dash: "1 4", name: `${judged}, before` }] : []),
-        ...(problem ? [{ kind: "dots", points: present.training, colour: 2, size: 1.5, name: "training, minibatch" }] : []),
-        { kind: "line", points: present[judged], colour: 1, name: judged },
-      ],
+      marks,
     });
   }
 
@@ -293,6 +302,7 @@ function build({ root, model, set, say, guard }) {
   function lookAhead(points, sentence) {
     if (!present.slopes) return void ahead.draw(frame([]));
     const { value } = present;
+    const reached = model.get("step_length");
     const found = [[0, value]];
     const slope = slopeOf(present);
     const promise = [[0, value], [Math.min(FARTHEST, value / slope), Math.max(0, value - FARTHEST * slope)]];
@@ -301,7 +311,7 @@ function build({ root, model, set, say, guard }) {
         { kind: "line", points: promise, colour: 2, dash: "6 4", name: "promised by the hypergradient" },
         { kind: "line", points: found, colour: 1, name: "found by training" },
         { kind: "dots", points: found, colour: 1 },
-        { kind: "position", points: [[model.get("step_length"), 0]], colour: 3, dash: "2 3", name: "length of a step" },
+        { kind: "position", points: [[reached, 0]], colour: 3, dash: "2 3", name: "length of a step" },
       ]));
     const look = () => {
       const reach = found.length * 0.2;
@@ -312,7 +322,10 @@ function build({ root, model, set, say, guard }) {
       if (reach < FARTHEST - 0.1) looking = setTimeout(look, 0);
       else {
         const [best, lowest] = found.reduce((a, b) => (b[1] < a[1] ? b : a));
-        say(`${sentence} ${best ? `Along the hypergradient the loss falls to ${shown(lowest)} at a length of about ${best.toFixed(1)}.` : "No step of 0.2 or more along the hypergradient lowers the loss."}`);
+        const farther = best
+          ? `Along the hypergradient the loss falls to ${shown(lowest)} at a length of about ${best.toFixed(1)}.`
+          : "No step of 0.2 or more along the hypergradient lowers the loss.";
+        say(`${sentence} ${farther}`);
       }
     };
     show();
@@ -327,9 +340,13 @@ function build({ root, model, set, say, guard }) {
 
   function describe(before) {
     if (present.stale)
-      return "This schedule waits for Python, which trains with it. Where no Python runs, the curve stays that of the last schedule it was trained with.";
+      return [
+        "This schedule waits for Python, which trains with it.",
+        "Where no Python runs, the curve stays that of the last schedule it was trained with.",
+      ].join(" ");
     const parts = [`After ${steps} steps the ${problem ? "validation " : ""}loss is ${shown(present.value)}.`];
-    if (present.left !== -1) parts.push(`The run diverges: at step ${present.left} a weight leaves ±${RANGE}, the range of the exact arithmetic.`);
+    if (present.left !== -1)
+      parts.push(`The run diverges: at step ${present.left} a weight leaves ±${RANGE}, the range of the exact arithmetic.`);
     else if (problem && !(present.value < present.validation[0][1]))
       parts.push(`The run diverges: it began with ${shown(present.validation[0][1])}.`);
     if (before?.outcome) {
@@ -348,7 +365,7 @@ function build({ root, model, set, say, guard }) {
   return update;
 }
 
-const shown = (loss) => (Number.isFinite(loss) ? (Math.abs(loss) < 10 ? loss.toFixed(3) : number(loss)).replace("-", "−") : "not a number");
+const shown = (loss) => (Math.abs(loss) < 10 ? loss.toFixed(3).replace("-", "−") : number(loss));
 
 export default {
   render: explorable(["points", "edited", "step_length", "answer", "error"], build),

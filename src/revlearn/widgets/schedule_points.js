@@ -33,7 +33,8 @@ export function gather(points, slopes) {
 }
 
 /** Write points as "0: 0.5, 30: 1". */
-export const written = (points) => points.map(([step, value]) => `${step}: ${Number(value.toPrecision(4))}`).join(", ");
+export const written = (points) =>
+  points.map(([step, value]) => `${step}: ${Number(value.toPrecision(4))}`).join(", ");
 
 /** Read what `written` writes; an error says what is wrong with it. */
 export function parsed(text, steps, [lowest, highest]) {
@@ -48,7 +49,8 @@ export function parsed(text, steps, [lowest, highest]) {
     return [step, value];
   });
   points.forEach(([step], k) => {
-    if (k > 0 && step <= points[k - 1][0]) throw new RangeError(`step ${step} must come after step ${points[k - 1][0]}`);
+    if (k > 0 && step <= points[k - 1][0])
+      throw new RangeError(`step ${step} must come after step ${points[k - 1][0]}`);
   });
   return points;
 }
