@@ -21,7 +21,7 @@ ifdef PYODIDE
 export REVLEARN_PYODIDE ?= $(abspath $(PYODIDE))
 endif
 
-.PHONY: help book test lab lint notebooks paper ledger benchmark lock clean
+.PHONY: help book pdf epub test lab lint notebooks paper ledger benchmark lock clean
 
 help:  ## Say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -38,6 +38,14 @@ book: $(READY)  ## Build the book into _build/html; warnings are errors
 	$(BIN)/python tools/lite.py
 	$(BIN)/jupyter-book build -W --keep-going --all .
 	@echo "Open _build/html/index.html"
+
+pdf: book  ## Print the built book to _build/revlearn.pdf (needs Chromium)
+	$(BIN)/python tools/pdf.py
+
+epub: $(READY)  ## Write the book to _build/revlearn.epub (needs Chromium)
+	rm -rf _build/print/_build/epub
+	$(BIN)/jupyter-book build -W --keep-going --builder custom --custom-builder epub --path-output _build/print .
+	$(BIN)/python tools/epub.py
 
 test: $(READY) lint  ## Run all tests, and every notebook against its stored outputs
 	$(BIN)/python -m pytest -n $(JOBS) tests src

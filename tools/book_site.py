@@ -26,10 +26,6 @@ ROOT = Path(__file__).parents[1]
 
 
 def configure(app: Sphinx, config: Config) -> None:
-    assets = ROOT / "_build/assets"
-    web_assets.fetch("mathjax", assets)
-    config.html_static_path.append(str(assets))
-
     site = os.environ.get("REVLEARN_SITE", "").rstrip("/")
     config.notfound_urls_prefix = urlparse(site).path + "/"
     if site:
@@ -63,6 +59,22 @@ def drop_unused(app: Sphinx, page: str, template: str, context: dict[str, Any], 
         for script in context["script_files"]
         if "thebe" not in (str(getattr(script, "filename", "")) + str(script.attributes)).lower()
     ]
+
+
+def serve_mathjax(app: Sphinx) -> None:
+    if app.builder.name == "html":
+        assets = ROOT / "_build/assets"
+        web_assets.fetch("mathjax", assets)
+        app.config.html_static_path.append(str(assets))
+
+
+def write_as_shown(app: Sphinx) -> None:
+    """Let the epub builder write what the html builder can.
+
+    Sphinx falls back on the handlers of html only as long as no extension has one for epub.
+    """
+    handlers = app.registry.translation_handlers
+    handlers["epub"] = handlers["html"] | handlers.get("epub", {})
 
 
 def lighten(app: Sphinx, error: Exception | None) -> None:
@@ -101,6 +113,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
     if os.environ.get("REVLEARN_SITE"):  # previews need absolute addresses
         app.setup_extension("sphinxext.opengraph")
     app.connect("config-inited", configure)
+    app.connect("builder-inited", serve_mathjax)
+    app.connect("builder-inited", write_as_shown)
     app.connect("html-page-context", drop_unused, priority=900)
     app.connect("build-finished", lighten)
     return {"version": version("revlearn"), "parallel_read_safe": True, "parallel_write_safe": True}

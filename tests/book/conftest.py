@@ -1,47 +1,13 @@
 """A real browser for the tests of this folder."""
 
-import gzip
-import io
 import json
-import os
-import shutil
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+chromium = pytest.importorskip("chromium", reason="no playwright: pip install playwright")
+
 ROOT = Path(__file__).parents[2]
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-
-class Handler(SimpleHTTPRequestHandler):
-    """Serve files as hosts of static pages do: texts are compressed."""
-
-    def send_head(self):
-        path = Path(self.translate_path(self.path))
-        kind = self.guess_type(str(path))
-        if not path.is_file() or not kind.startswith(("text/", "application/j", "image/svg")):
-            return super().send_head()
-        packed = gzip.compress(path.read_bytes(), compresslevel=6)
-        self.send_response(200)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Encoding", "gzip")
-        self.send_header("Content-Length", str(len(packed)))
-        self.end_headers()
-        return io.BytesIO(packed)
-
-    def log_message(self, *arguments):
-        pass
 
 
 @pytest.fixture(scope="session")
@@ -50,27 +16,19 @@ def site():
     built = ROOT / "_build/html"
     if not (built / "index.html").exists():
         pytest.skip("the book is not built: make book")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=built))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with chromium.served(built) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")
 def browser():
-    """Return Chromium: the one that REVLEARN_CHROMIUM names, or one on the path."""
-    chromium = os.environ.get("REVLEARN_CHROMIUM") or shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("no Chromium: install Debian's chromium, or name one in REVLEARN_CHROMIUM")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+    """Return Chromium, or skip: there are machines without."""
+    try:
+        chromium.find()
+    except chromium.NoChromiumError as error:
+        pytest.skip(str(error))
+    with chromium.open_browser() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

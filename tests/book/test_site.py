@@ -1,0 +1,146 @@
+"""The built book in a real browser: every page of it."""
+
+import re
+import sys
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urljoin
+
+import pytest
+from bs4 import BeautifulSoup
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "tools"))
+
+import web_assets  # noqa: E402
+from notebooks import toc_names  # noqa: E402
+
+BUILT = ROOT / "_build/html"
+PAGES = [f"{name}.html" for name in toc_names()]
+each_page = pytest.mark.parametrize("name", [*PAGES, "404.html", "search.html", "genindex.html"])
+DESKTOP = {"width": 1280, "height": 900}
+PHONE = {"width": 390, "height": 844}
+# A theme changes colours and nothing else.
+COLOURS_ONLY = {"runOnly": {"type": "rule", "values": ["color-contrast"]}}
+
+
+@each_page
+def test_it_loads_light_and_asks_no_other_site(page, site, name):
+    done = []
+    page.on("requestfinished", lambda request: done.append(request))
+    page.on("requestfailed", lambda request: page.complaints.append(f"failed: {request.url}"))
+    page.goto(site + name)
+    page.wait_for_load_state("networkidle")
+    addresses = [request.url for request in done]
+    assert [url for url in addresses if not url.startswith((site, "data:", "blob:"))] == []
+    weight = sum(request.sizes()["responseBodySize"] for request in done if "http" in request.url)
+    assert weight < 1.5e6
+    assert page.locator("mjx-merror").count() == 0
+    if page.locator('script[type$="widget-view+json"]').count():
+        page.wait_for_selector("html[data-widgets=ready]")
+        assert page.locator("[role=alert]:visible").count() == 0
+
+
+@pytest.fixture(scope="session")
+def axe():
+    """Return the text of axe-core, which finds what hinders readers with disabilities."""
+    return (web_assets.fetch("axe-core", ROOT / "_build/assets") / "axe.min.js").read_text("utf-8")
+
+
+@each_page
+def test_it_hinders_nobody(page, site, axe, name):
+    page.set_viewport_size(DESKTOP)
+    page.goto(site + name)
+    page.wait_for_load_state("networkidle")
+    page.evaluate(axe)
+    found = []
+    for size, theme, rules in (
+        (DESKTOP, "light", {}),
+        (DESKTOP, "dark", COLOURS_ONLY),
+        (PHONE, "dark", COLOURS_ONLY),
+        (PHONE, "light", {}),
+    ):
+        page.set_viewport_size(size)
+        page.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
+        page.wait_for_timeout(400)  # the theme looks anew which blocks scroll, 300 ms later
+        options = {"resultTypes": ["violations"], "preload": False} | rules
+        result = page.evaluate("options => axe.run(options)", options)
+        found += [
+            f"{size['width']}, {theme}: {violation['id']}: {node['html'][:200]}: "
+            f"{[check['message'][:160] for check in node['any'][:1]]}"
+            for violation in result["violations"]
+            if violation["impact"] in ("serious", "critical")
+            for node in violation["nodes"]
+        ]
+    assert found == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_phone_shows_it_without_scrolling_sideways(page, site, name):
+    page.set_viewport_size(PHONE)
+    page.goto(site + name)
+    page.wait_for_load_state("networkidle")
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+@pytest.fixture(scope="session")
+def parsed(site):
+    """Return every page of the book, parsed, by its name."""
+    return {
+        str(path.relative_to(BUILT)): BeautifulSoup(
+            re.sub(r"<script.*?</script>", "", path.read_text("utf-8"), flags=re.S), "html.parser"
+        )
+        for path in BUILT.rglob("*.html")
+        if not str(path.relative_to(BUILT)).startswith(("_", "lite/"))
+    }
+
+
+def test_every_link_inside_the_book_resolves(parsed):
+    anchors = {name: {tag["id"] for tag in page.find_all(id=True)} for name, page in parsed.items()}
+    broken = []
+    for name, page in parsed.items():
+        for link in page.find_all("a", href=True):
+            target = urljoin(f"http://book/{name}", link["href"])
+            if not target.startswith("http://book/"):
+                continue
+            address, anchor = urldefrag(unquote(target))
+            file = address.removeprefix("http://book/").partition("?")[0]
+            exists = (BUILT / file).exists()
+            if not exists or (anchor and file in anchors and anchor not in anchors[file]):
+                broken.append(f"{name}: {link['href']}")
+    assert broken == []
+
+
+def test_every_figure_says_what_it_shows(parsed):
+    silent = [
+        f"{name}: {image.get('src', '')[:80]}"
+        for name, page in parsed.items()
+        for image in page.select("article img")
+        if len(image.get("alt", "")) < 40
+    ]
+    assert silent == []
+
+
+def test_a_missing_page_is_answered_with_a_way_on(page, site):
+    page.goto(site + "404.html")
+    assert page.get_by_role("heading", name="This page does not exist").count() == 1
+    assert page.get_by_role("link", name="Chaos").count() == 1
+
+
+def test_search_finds_a_word(page, site):
+    page.goto(site + "search.html?q=leapfrog")
+    page.wait_for_selector("#search-results li a")
+    assert page.locator("#search-results li").count() >= 2
+
+
+def test_dark_mode_is_switched_by_its_button(page, site):
+    page.goto(site + "book/intro.html")
+    seen = set()
+    for _ in range(3):
+        page.get_by_role("button", name="Color mode").first.click()
+        seen.add(page.locator("html").get_attribute("data-theme"))
+    assert seen == {"light", "dark"}
+
+
+def test_a_chapter_downloads_as_a_notebook(parsed):
+    link = parsed["book/foundations/chaos.html"].select_one("a[href$='.ipynb'].btn")
+    assert (BUILT / "book/foundations" / link["href"]).resolve().exists()
