@@ -112,7 +112,8 @@ async function watch() {
   const panel = await until(() => window.jupyterapp?.shell?.currentWidget);
   await panel.context.ready;
   const kernel = await until(() => panel.sessionContext.session?.kernel);
-  const code = "import revlearn.widgets, matplotlib.pyplot";
+  // Each module looked for in the folder of the chapters would cost a request: look there last.
+  const code = "import sys; sys.path.sort(key=lambda p: p == '')\nimport revlearn.widgets, matplotlib.pyplot";
   const reply = await kernel.requestExecute({ code, silent: true, store_history: false }).done;
   clearTimeout(late);
   if (reply.content.status !== "ok") throw new Error(`Python did not start: ${reply.content.evalue}.`);

@@ -93,6 +93,8 @@ def build(output: Path) -> None:
     address = "./static/pyodide/" if pyodide else CDN.format(version=lock["info"]["version"])
     settings["pyodideUrl"] = f"{address}pyodide.js"
     write(source / "jupyter-lite.json", json.dumps(configuration, indent=1))
+    # All cells stay in the page, so that the browser finds words in them.
+    shutil.copy(LITE / "overrides.json", source)
     contents = fresh(WORK / "contents")
     copy_chapters(contents)
     run_jupyterlite(source, contents, site)
