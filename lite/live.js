@@ -95,6 +95,11 @@ async function prepare() {
   return options;
 }
 
+// Jupyter uses the arrow keys itself. Controls in outputs need them.
+document.addEventListener("focusin", ({ target }) => {
+  if (target.closest(".jp-OutputArea")) target.setAttribute("data-lm-suppress-shortcuts", "true");
+});
+
 const until = async (condition) => {
   for (;;) {
     const value = condition();
