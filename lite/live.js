@@ -71,7 +71,7 @@ function instead(reason, state = "failed") {
 say(
   "starting",
   paragraph(
-    "Python is starting in this page. The first time, about 40 MB are loaded. ",
+    "Python is starting in this page. The first time, about 35 MB are loaded. ",
     "Until it is ready, figures and numbers are the stored ones.",
   ),
 );

@@ -14,7 +14,7 @@ from sphinx.application import Sphinx
 NOTEBOOK_VIEW = "lite/notebooks/index.html"
 LINK = (
     '<p class="revlearn-run"><a class="revlearn-live" href="{address}">Run this page live</a> '
-    "with Python in your browser: nothing to install, about 40 MB to load the first time.</p>"
+    "with Python in your browser: nothing to install, about 35 MB to load the first time.</p>"
 )
 
 
