@@ -6,6 +6,7 @@ import importlib
 import io
 import os
 import shutil
+import sys
 import threading
 import zipfile
 from pathlib import Path
@@ -175,3 +176,10 @@ def test_an_archive_cannot_write_anywhere(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="unexpected entry"):
         rl.datasets.omniglot(1)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_in_a_browser_the_error_says_what_there_is(monkeypatch):
+    monkeypatch.delenv("REVLEARN_DATA", raising=False)
+    monkeypatch.setattr(sys, "platform", "emscripten")
+    with pytest.raises(DataError, match="mnist_subset"):
+        rl.datasets.mnist()

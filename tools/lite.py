@@ -8,7 +8,7 @@ Python in the browser is Pyodide. It comes from the folder that REVLEARN_PYODIDE
 part of the site; without that variable readers load it from its official CDN. Either way the
 versions and checksums are those of lite/pyodide-lock.json, the part of Pyodide's own lock that the
 chapters need. The wheels that Pyodide lacks are fetched in the versions of requirements.txt.
-Where they cannot be had, there are no live pages, and this says so.
+Where these cannot be had, there are no live pages, and this says so.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ OWN = ["anywidget", "autograd", "ipywidgets", "matplotlib", "numpy"]
 
 
 class Unavailable(Exception):
-    """Something outside the repository that the live pages need is not to be had."""
+    """A wheel that the live pages need is not to be had, without a network for example."""
 
 
 def main() -> int:
@@ -222,9 +222,9 @@ def copy_pyodide(folder: Path, lock: dict, target: Path) -> None:
     for name, sha256 in (CORE | theirs).items():
         file = folder / name
         if not file.exists():
-            raise Unavailable(f"{file} is missing; REVLEARN_PYODIDE names a folder without it")
+            sys.exit(f"{file} is missing: REVLEARN_PYODIDE names a folder without it")
         if hashlib.sha256(file.read_bytes()).hexdigest() != sha256:
-            raise Unavailable(f"{file} is not the one that lite/pyodide-lock.json describes")
+            sys.exit(f"{file} is not the one that lite/pyodide-lock.json describes")
         shutil.copyfile(file, target / name)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from pathlib import Path
 
 from ..errors import DataError
@@ -40,6 +41,11 @@ def fetch(name: str, sha256: str, urls: list[str]) -> Path:
                 f"file there (from {urls[0]}), or unset the variable to have it downloaded"
             )
         verify(path, sha256, f"Put the original there, from {urls[0]}")
+    elif sys.platform == "emscripten":
+        raise DataError(
+            f"{name} cannot be downloaded in a browser. mnist_subset() has 5,000 digits that are "
+            f"always there; for all of the data, run this on your own machine"
+        )
     else:
         import pooch  # here, because importing revlearn needs numpy and autograd only
 
