@@ -47,8 +47,8 @@ epub: $(READY)  ## Write the book to _build/revlearn.epub (needs Chromium)
 	$(BIN)/jupyter-book build -W --keep-going --builder custom --custom-builder epub --path-output _build/print .
 	$(BIN)/python tools/epub.py
 
-test: $(READY) lint  ## Run all tests, and every notebook against its stored outputs
-	$(BIN)/python -m pytest -n $(JOBS) tests src
+test: $(READY) lint book  ## Run all tests, of the built pages too, and every notebook
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup tests src
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope --nbval --nbval-current-env \
 	  --nbval-cell-timeout 600 --nbval-sanitize-with tests/nbval_sanitize.cfg book
 

@@ -107,6 +107,22 @@ def test_it_has_the_parts_of_a_chapter(path):
     ), "no control to play with"
 
 
+@each_notebook
+def test_its_explorables_are_those_of_the_package(path):
+    from revlearn import widgets
+
+    metadata = json.loads(path.read_text(encoding="utf-8"))["metadata"]
+    stored = metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {})
+    for model in stored.get("state", {}).values():
+        if model["model_module"] == "anywidget":
+            name = model["state"]["_anywidget_id"].rpartition(".")[2]
+            current = getattr(widgets, name)
+            for part in ("_esm", "_css"):
+                assert model["state"][part] == str(getattr(current, part)), (
+                    f"the notebook holds an older {part} of {name}: make notebooks NOTEBOOK={path}"
+                )
+
+
 @pytest.mark.parametrize("path", experiments(), ids=lambda path: path.stem)
 def test_it_says_what_the_stored_run_took(path):
     first = next(source for _, source in cells(path, "markdown"))

@@ -19,6 +19,16 @@ PAGES = [f"{name}.html" for name in toc_names()]
 each_page = pytest.mark.parametrize("name", [*PAGES, "404.html", "search.html", "genindex.html"])
 DESKTOP = {"width": 1280, "height": 900}
 PHONE = {"width": 390, "height": 844}
+KEY_PAGES = [
+    "book/intro",
+    "book/foundations/momentum_dynamics",
+    "book/foundations/information_buffer",
+    "book/foundations/hypergradients",
+    "book/foundations/chaos",
+    "book/paper/training_set",
+    "book/paper/ledger",
+    "404",
+]
 COLOURS = "color-contrast"
 SCROLLS_BY_KEYBOARD = """[...document.querySelectorAll('pre')].every(
     (block) => block.scrollWidth <= block.clientWidth || block.tabIndex === 0)"""
@@ -130,6 +140,20 @@ def test_every_figure_says_what_it_shows(parsed):
         if len(image.get("alt", "")) < 40
     ]
     assert silent == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("name", KEY_PAGES)
+def test_key_pages_have_their_picture_taken(page, site, name, width, theme):
+    page.set_viewport_size({"width": width, "height": 900})
+    page.emulate_media(color_scheme=theme, reduced_motion="reduce")
+    page.goto(f"{site}{name}.html")
+    page.wait_for_load_state("networkidle")
+    assert page.locator("html").get_attribute("data-theme") == theme
+    page.screenshot(
+        path=ROOT / f"_build/screenshots/{Path(name).name}-{width}-{theme}.png", full_page=True
+    )
 
 
 def test_a_missing_page_is_answered_with_a_way_on(page, site):

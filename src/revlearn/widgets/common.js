@@ -3,6 +3,8 @@
 const SVG = "http://www.w3.org/2000/svg";
 const SVG_TAGS = new Set(["svg", "g", "path", "circle", "rect", "line", "text", "title"]);
 
+const FOCUSABLE = new Set(["input", "select", "button", "summary"]);
+
 /** Make an HTML or SVG element. A function as an attribute `onsomething` is a listener. */
 export function element(tag, attributes = {}, ...children) {
   const made = SVG_TAGS.has(tag) ? document.createElementNS(SVG, tag) : document.createElement(tag);
@@ -11,6 +13,9 @@ export function element(tag, attributes = {}, ...children) {
     else if (value === true) made.setAttribute(name, "");
     else if (value !== false && value !== undefined) made.setAttribute(name, value);
   }
+  // JupyterLab would take arrow keys and Enter for its own.
+  if (FOCUSABLE.has(tag) || "tabindex" in attributes)
+    made.setAttribute("data-lm-suppress-shortcuts", "true");
   made.append(...children);
   return made;
 }
