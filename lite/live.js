@@ -100,6 +100,19 @@ document.addEventListener("focusin", ({ target }) => {
   if (target.closest(".jp-OutputArea")) target.setAttribute("data-lm-suppress-shortcuts", "true");
 });
 
+// Jupyter would open a link to another chapter in its file browser, which is not here.
+document.addEventListener(
+  "click",
+  (event) => {
+    const chapter = event.target.closest?.(".jp-RenderedMarkdown a")?.href.match(/\w+\/\w+\.ipynb$/);
+    if (!chapter) return;
+    event.preventDefault();
+    event.stopPropagation();
+    location.search = `?path=${chapter[0]}`;
+  },
+  true,
+);
+
 const until = async (condition) => {
   for (;;) {
     const value = condition();

@@ -151,3 +151,10 @@ def test_pyodide_may_come_from_elsewhere(visitor, altered):
     visitor.goto(f"{site}lite/notebooks/index.html?path={CHAPTER}.ipynb")
     visitor.wait_for_selector(READY, timeout=180 * SECONDS)
     assert not any("/static/pyodide/" in address for address in asked)
+
+
+def test_a_link_leads_to_the_live_page_of_the_other_chapter(live):
+    """Last, because it leaves the chapter."""
+    live.locator(".jp-RenderedMarkdown a[href$='.ipynb']").first.click()
+    live.wait_for_url(re.compile(r"lite/notebooks/index\.html\?path=\w+/\w+\.ipynb$"))
+    assert CHAPTER not in live.url
