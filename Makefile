@@ -21,7 +21,7 @@ ifdef PYODIDE
 export REVLEARN_PYODIDE ?= $(abspath $(PYODIDE))
 endif
 
-.PHONY: help book pdf epub test lab lint notebooks paper ledger benchmark lock clean
+.PHONY: help book live pdf epub test lab lint notebooks paper ledger benchmark lock clean
 
 help:  ## Say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -38,6 +38,9 @@ book: $(READY)  ## Build the book into _build/html; warnings are errors
 	$(BIN)/python tools/lite.py
 	$(BIN)/jupyter-book build -W --keep-going --all .
 	@echo "Open _build/html/index.html"
+
+live: book  ## Run every chapter in the browser's Python, as a reader would (slow)
+	$(BIN)/python tools/check_live.py
 
 pdf: book  ## Print the built book to _build/revlearn.pdf (needs Chromium)
 	$(BIN)/python tools/pdf.py

@@ -1,8 +1,6 @@
 """Build the live pages: JupyterLite with the chapters, into _build/html/lite.
 
-    python tools/lite.py                    # before the book, which links to what is there
-    python tools/lite.py --check            # afterwards: run every chapter to its end in Chromium
-    python tools/lite.py --check paper/toy  # one of them
+    python tools/lite.py    # before the book, which links to what is there
 
 Python in the browser is Pyodide. It comes from the folder that REVLEARN_PYODIDE names, and is then
 part of the site; without that variable readers load it from its official CDN. Either way the
@@ -21,12 +19,8 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 import zipfile
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 from live_copy import live_copy
 from notebooks import ROOT
@@ -64,14 +58,10 @@ class Unavailable(Exception):
     """A wheel that the live pages need is not to be had, without a network for example."""
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=OUTPUT)
-    parser.add_argument("--check", nargs="*", metavar="CHAPTER", help="run chapters in Chromium")
-    arguments = parser.parse_args()
-    output = arguments.output.resolve()
-    if arguments.check is not None:
-        return check(output, arguments.check)
+    output = parser.parse_args().output.resolve()
     try:
         build(output)
     except Unavailable as problem:
@@ -79,7 +69,6 @@ def main() -> int:
         print(f"No live pages: {problem}")
     else:
         print(f"Live pages: {megabytes(output)} MB in {output}")
-    return 0
 
 
 def build(output: Path) -> None:
@@ -245,55 +234,5 @@ def megabytes(folder: Path) -> int:
     return round(sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6)
 
 
-def check(output: Path, chapters: list[str]) -> int:
-    """Run chapters as a reader does who presses "Run all cells"; return 1 if a cell fails."""
-    from playwright.sync_api import sync_playwright
-
-    written = sorted(path for folder in FOLDERS for path in (output / "files" / folder).iterdir())
-    chapters = chapters or [str(path.relative_to(output / "files"))[:-6] for path in written]
-    serve = partial(QuietHandler, directory=output.parent)
-    failed = False
-    with ThreadingHTTPServer(("127.0.0.1", 0), serve) as server, sync_playwright() as playwright:
-        Thread(target=server.serve_forever, daemon=True).start()
-        name = os.environ.get("REVLEARN_CHROMIUM") or shutil.which("chromium")
-        browser = playwright.chromium.launch(executable_path=name, args=["--no-sandbox"])
-        for chapter in chapters:
-            page = browser.new_page()
-            view = f"{output.name}/notebooks/index.html?path={chapter}.ipynb"
-            page.goto(f"http://127.0.0.1:{server.server_port}/{view}")
-            page.wait_for_selector("#revlearn-start[data-state=ready]", timeout=300_000)
-            started = time.monotonic()
-            complaints = page.evaluate(RUN_ALL)
-            print(
-                f"{time.monotonic() - started:6.0f} s  {chapter}", *complaints, sep="\n", flush=True
-            )
-            failed |= complaints != []
-            page.close()
-        browser.close()
-        server.shutdown()
-    return int(failed)
-
-
-class QuietHandler(SimpleHTTPRequestHandler):
-    def log_message(self, *arguments: object) -> None:
-        pass
-
-
-# Returns what went wrong: errors, what stands on stderr, cells that did not run.
-RUN_ALL = """async () => {
-  await jupyterapp.commands.execute("notebook:run-all-cells");
-  const { widgets } = jupyterapp.shell.currentWidget.content;
-  const models = widgets.map((widget) => widget.model).filter((model) => model.type === "code");
-  return models.flatMap((model, number) => {
-    const wrong = model.outputs.toJSON().flatMap((output) => {
-      if (output.output_type === "error") return output.traceback.join("\\n");
-      return output.name === "stderr" ? output.text : [];
-    });
-    if (!model.executionCount) wrong.push("did not run");
-    return wrong.map((text) => `cell ${number}: ${text}`);
-  });
-}"""
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -41,14 +41,18 @@ def page_numbers(page: Page, count: int) -> PdfReader:
     return PdfReader(io.BytesIO(page.pdf(**PAPER, **options)))
 
 
-def link_within(book: PdfWriter, starts: dict[str, int]) -> None:
-    """Turn links to the address of a chapter into links to its first page in the file."""
+def link_within(book: PdfWriter, starts: dict[str, int], site: str) -> None:
+    """Turn links to the address of a chapter into links to its first page in the file.
+
+    Other links into the site, such as that of a picture to itself, lead nowhere later and are cut.
+    """
     for page in book.pages:
         for annotation in page.get("/Annots", ArrayObject()):
             link = annotation.get_object()
             target = urldefrag(str(link.get("/A", {}).get("/URI", "")))[0]
-            if target in starts:
+            if target.startswith(site):
                 del link["/A"]
+            if target in starts:
                 first = book.pages[starts[target]].indirect_reference
                 link[NameObject("/Dest")] = ArrayObject(
                     [first, NameObject("/XYZ"), NumberObject(0), NumberObject(842), NumberObject(0)]
@@ -73,7 +77,7 @@ def main() -> int:
     except NoChromiumError as error:
         print(error, file=sys.stderr)
         return 1
-    link_within(book, starts)
+    link_within(book, starts, site)
     for sheet, number in zip(book.pages, numbers.pages, strict=False):
         sheet.merge_page(number)
     book.add_metadata({"/Title": "Learning, run backwards", "/Author": "The revlearn authors"})

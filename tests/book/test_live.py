@@ -15,10 +15,13 @@ CHAPTER = "foundations/momentum_dynamics"
 READY = "#revlearn-start[data-state=ready]"
 SECONDS = 1000
 
-pytestmark = pytest.mark.skipif(
-    not (PYODIDE / "pyodide.js").exists(),
-    reason="live pages are not built with a Pyodide of their own: set REVLEARN_PYODIDE, make book",
-)
+pytestmark = [
+    pytest.mark.xdist_group("live"),
+    pytest.mark.skipif(
+        not (PYODIDE / "pyodide.js").exists(),
+        reason="live pages have no Pyodide of their own: set REVLEARN_PYODIDE, make book",
+    ),
+]
 
 
 @pytest.fixture
