@@ -77,6 +77,14 @@ def write_as_shown(app: Sphinx) -> None:
     handlers["epub"] = handlers["html"] | handlers.get("epub", {})
 
 
+def mend_list(app: Sphinx, page: str, template: str, context: dict[str, Any], _: Any) -> None:
+    """Take the role of a list from the bibliography, whose entries are no items of a list."""
+    if "body" in context:
+        context["body"] = context["body"].replace(
+            '<div role="list" class="citation', '<div class="citation'
+        )
+
+
 def lighten(app: Sphinx, error: Exception | None) -> None:
     """Leave out 0.7 MB of icons that no page shows.
 
@@ -116,5 +124,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("builder-inited", serve_mathjax)
     app.connect("builder-inited", write_as_shown)
     app.connect("html-page-context", drop_unused, priority=900)
+    app.connect("html-page-context", mend_list)
     app.connect("build-finished", lighten)
     return {"version": version("revlearn"), "parallel_read_safe": True, "parallel_write_safe": True}
