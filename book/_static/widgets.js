@@ -21,34 +21,36 @@ class Model {
   set(name, value) {
     if (JSON.stringify(value) === JSON.stringify(this.#state[name])) return;
     this.#state[name] = value;
-    for (const event of [`change:${name}`, "change"])
-      for (const listener of this.#listeners.get(event) ?? []) listener();
+    for (const listener of this.#listeners.get(`change:${name}`) ?? []) listener();
   }
   on(name, listener) {
     this.#listeners.set(name, [...(this.#listeners.get(name) ?? []), listener]);
   }
   off(name, listener) {
-    const kept = (this.#listeners.get(name) ?? []).filter((other) => listener && other !== listener);
-    this.#listeners.set(name, kept);
+    this.#listeners.set(name, (this.#listeners.get(name) ?? []).filter((other) => other !== listener));
   }
   // There is no kernel to tell.
   save_changes() {}
-  send() {}
 }
 
-async function mount(state, place) {
-  const address = URL.createObjectURL(new Blob([state._esm], { type: "text/javascript" }));
+async function mount(model, place) {
+  const address = URL.createObjectURL(new Blob([model.get("_esm")], { type: "text/javascript" }));
+  const id = model.get("_anywidget_id");
   try {
     const module = await import(address);
-    if (state._css && !document.querySelector(`style[data-widget="${state._anywidget_id}"]`)) {
+    if (!document.querySelector(`style[data-widget="${id}"]`)) {
       const style = document.createElement("style");
-      style.dataset.widget = state._anywidget_id;
-      style.textContent = state._css;
+      style.dataset.widget = id;
+      style.textContent = model.get("_css");
       document.head.append(style);
     }
-    const model = new Model(state);
-    await module.default.initialize?.({ model });
-    await module.default.render({ model, el: place });
+    module.default.render({ model, el: place });
+  } catch (error) {
+    console.error(error);
+    const note = document.createElement("p");
+    note.setAttribute("role", "alert");
+    note.append(`This control does not run in this browser, a newer one may do better. ${error}`);
+    place.append(note);
   } finally {
     URL.revokeObjectURL(address);
   }
@@ -79,13 +81,16 @@ async function start() {
   const state = document.querySelector(STATE);
   if (!state) return;
   const models = JSON.parse(state.textContent).state;
+  const shared = new Map(); // a widget that is shown twice has one state
   for (const view of document.querySelectorAll(VIEW)) {
     const id = JSON.parse(view.textContent).model_id;
     const place = document.createElement("div");
     view.after(place);
     if (!models[id]) continue;
-    if (models[id].model_module === "anywidget") await mount(models[id].state, place);
-    else {
+    if (models[id].model_module === "anywidget") {
+      if (!shared.has(id)) shared.set(id, new Model(models[id].state));
+      await mount(shared.get(id), place);
+    } else {
       freeze(id, models, place);
       needsPython(place);
     }

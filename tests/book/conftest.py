@@ -53,19 +53,19 @@ def page(browser):
 
 @pytest.fixture
 def bench(page):
-    """Return a function that shows a widget as a published page does, without Python behind it.
+    """Return a function that shows widgets as a published page does, without Python behind them.
 
     It returns the page. ``page.get_by_label("momentum")`` finds a control by its label, as a
     reader does, and ``page.locator(".revlearn-sentence")`` what the widget says.
     """
 
-    def show(widget):
+    def show(*widgets):
         from ipywidgets.embed import embed_data
 
-        data = embed_data([widget], drop_defaults=False)
+        data = embed_data(widgets, drop_defaults=False)
         parts = [
             ("widget-state", data["manager_state"]),
-            ("widget-view", data["view_specs"][0]),
+            *(("widget-view", view) for view in data["view_specs"]),
         ]
         scripts = ""
         for kind, part in parts:

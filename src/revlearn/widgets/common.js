@@ -24,11 +24,11 @@ export function element(tag, attributes = {}, ...children) {
  * Make the `render` function of an explorable.
  *
  * `build({ root, model, set, say, guard })` puts controls and plots into `root` and returns the one
- * function that computes and draws everything from the present settings. It is called at once, when
- * the widget changes its width, and when one of the model's `traits` changes, whoever changed it:
- * a control calls `set(trait, value)` and nothing else. `say` sets the sentence that tells in words
- * what is drawn. An error anywhere in there is shown to the reader; listeners of other events are
- * wrapped in `guard`.
+ * function that computes and draws everything from the present settings. It is called when the
+ * widget gets its width or changes it, and when one of the model's `traits` changes, whoever changed
+ * it: a control calls `set(trait, value)` and nothing else. `say` sets the sentence that tells in
+ * words what is drawn. An error anywhere in there is shown to the reader; listeners of other events
+ * are wrapped in `guard`, which returns false where there was an error.
  */
 export function explorable(traits, build) {
   return ({ model, el }) => {
@@ -44,20 +44,21 @@ export function explorable(traits, build) {
       if (model.get("sentence") !== text) set("sentence", text);
     };
     const guard = (work) => (...parameters) => {
+      alert.hidden = true; // before the work: `set` calls `update`, whose error must stay
       try {
-        work(...parameters);
-        alert.hidden = true;
+        return work(...parameters);
       } catch (error) {
         console.warn(error);
         alert.textContent = `${error.name}: ${error.message}`;
         alert.hidden = false;
+        return false;
       }
     };
     el.append(root);
-    let update = () => {};
-    guard(() => (update = build({ root, model, set, say, guard })))();
+    const update = guard(build)({ root, model, set, say, guard });
     root.append(sentence, alert);
-    const changed = guard(() => update());
+    if (!update) return undefined; // there is the error, and nothing to draw
+    const changed = guard(update);
     for (const trait of traits) model.on(`change:${trait}`, changed);
     let width = 0;
     const observer = new ResizeObserver(() => {
@@ -84,31 +85,28 @@ export function slider({ label, min, max, step, value, show = String, change }) 
   const output = element("output", { for: id }, show(value));
   const input = element("input", { id, type: "range", min, max, step });
   input.value = value;
-  const tell = () => {
-    output.textContent = show(input.valueAsNumber);
-    input.setAttribute("aria-valuetext", show(input.valueAsNumber));
+  // Set from code, a value may lie between two places of the slider: the value itself is shown.
+  const tell = (exact) => {
+    output.textContent = show(exact);
+    input.setAttribute("aria-valuetext", show(exact));
   };
-  tell();
+  tell(value);
   input.addEventListener("input", () => {
-    tell();
+    tell(input.valueAsNumber);
     change(input.valueAsNumber);
   });
   return Object.assign(
     element("div", { class: "revlearn-slider" }, element("label", { for: id }, label), input, output),
     {
-      get value() {
-        return input.valueAsNumber;
-      },
       /** Move the slider from code, without a call of `change`. */
       move(to) {
         input.value = to;
-        tell();
+        tell(to);
       },
-      /** Change the range, say when a run gets longer. */
+      /** Change the range, say when a run gets longer; `move` follows. */
       range(from, to) {
         input.min = from;
         input.max = to;
-        tell();
       },
     },
   );
@@ -149,14 +147,6 @@ export function entry({ label, value, change }) {
   });
 }
 
-/** A box to tick. */
-export function checkbox({ label, value, change }) {
-  const input = element("input", { type: "checkbox" });
-  input.checked = value;
-  input.addEventListener("change", () => change(input.checked));
-  return element("label", { class: "revlearn-checkbox" }, input, label);
-}
-
 /** A button. */
 export function button(label, press) {
   return element("button", { type: "button", class: "revlearn-button", onclick: press }, label);
@@ -181,7 +171,7 @@ export function player({ label = "play", step, interval = 60 }) {
       if (!made.isConnected || step() === false) stop();
     }, interval);
   };
-  return Object.assign(made, { stop });
+  return made;
 }
 
 const DIGITS = { "-": "⁻", 0: "⁰", 1: "¹", 2: "²", 3: "³", 4: "⁴", 5: "⁵", 6: "⁶", 7: "⁷", 8: "⁸", 9: "⁹" };
@@ -224,7 +214,8 @@ export function ticks([from, to], log, count) {
  * `draw({ x, y, marks })`: an axis is `{ label, range: [from, to], log }`, or has its own
  * `warp: { to, back }` and `ticks` in place of `log`; a mark is
  * `{ kind: "line" | "dots" | "bars" | "arrow" | "level" | "position", points: [[x, y], …], colour: 1…5, dash, name, size, thin }`.
- * Named marks stand in the legend. Points that are not finite are left out, others are clipped.
+ * Named marks stand in the legend. Points that are not finite are left out, others are clipped;
+ * a position outside the axis is not drawn.
  * `handle(key, …)` is a point that the reader drags, or moves with the arrow keys.
  */
 export class Plot {
@@ -269,15 +260,15 @@ export class Plot {
 
   #mark({ kind, points, colour = 1, dash, size = 3, thin }) {
     const { left, right, top, bottom } = this.frame;
-    const clip = (value, from, to) => Math.min(Math.max(value, from), to);
-    const place = ([x, y]) => [this.x(x), clip(this.y(y), top - 1, bottom + 1)];
-    const finite = points.filter((point) => point.every(Number.isFinite));
+    const place = ([x, y]) => [within(this.x(x), [left - 1, right + 1]), within(this.y(y), [top - 1, bottom + 1])];
+    const finite = (point) => point.every(Number.isFinite);
+    const places = points.filter(finite).map(place).filter(finite); // a logarithm may not be finite
     const look = { class: `revlearn-colour-${colour}${thin ? " revlearn-thin" : ""}`, "stroke-dasharray": dash };
     if (kind === "dots")
-      return finite.map(place).map(([cx, cy]) => element("circle", { ...look, class: `${look.class} revlearn-dot`, cx, cy, r: size }));
+      return places.map(([cx, cy]) => element("circle", { ...look, class: `${look.class} revlearn-dot`, cx, cy, r: size }));
     if (kind === "bars") {
-      const zero = clip(this.y(0), top, bottom);
-      return finite.map(place).map(([cx, cy]) =>
+      const zero = within(this.y(0), [top, bottom]);
+      return places.map(([cx, cy]) =>
         element("rect", { class: `${look.class} revlearn-bar`, x: cx - size / 2, width: size, y: Math.min(cy, zero), height: Math.abs(cy - zero) }));
     }
     if (kind === "arrow") {
@@ -289,8 +280,8 @@ export class Plot {
         : [element("path", { ...look, d: `M${x1} ${y1}L${x2} ${y2}M${wing(0.45)}L${x2} ${y2}L${wing(-0.45)}` })];
     }
     if (kind === "level") return points.map(([, y]) => this.y(y)).map((at) => element("line", { ...look, x1: left, x2: right, y1: at, y2: at }));
-    if (kind === "position") return points.map(([x]) => this.x(x)).map((at) => element("line", { ...look, x1: at, x2: at, y1: top, y2: bottom }));
-    const path = finite.map(place).map(([px, py]) => `${px.toFixed(1)} ${py.toFixed(1)}`);
+    if (kind === "position") return points.map(([x]) => this.x(x)).filter((at) => at >= left && at <= right).map((at) => element("line", { ...look, x1: at, x2: at, y1: top, y2: bottom }));
+    const path = places.map(([px, py]) => `${px.toFixed(1)} ${py.toFixed(1)}`);
     return path.length ? [element("path", { ...look, d: `M${path.join("L")}` })] : [];
   }
 
@@ -309,8 +300,9 @@ export class Plot {
     }
     grip.now = { x, y, step, move };
     grip.setAttribute("class", `revlearn-grip revlearn-colour-${colour}`);
-    grip.setAttribute("cx", this.x(x));
-    grip.setAttribute("cy", this.y(y));
+    const { left, right, top, bottom } = this.frame;
+    grip.setAttribute("cx", within(this.x(x), [left, right])); // else it could not be fetched back
+    grip.setAttribute("cy", within(this.y(y), [top, bottom]));
     grip.setAttribute("aria-label", label);
     grip.setAttribute("aria-valuetext", says);
     grip.setAttribute("aria-valuenow", y);

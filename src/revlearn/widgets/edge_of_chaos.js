@@ -159,9 +159,9 @@ function build({ root, model, set, say }) {
 
   let made = {};
   function view() {
-    const key = model.get("source") === "stored" ? "stored" : model.get("steps");
-    if (made.key !== key)
-      made = { key, view: key === "stored" ? storedRuns(model.get("stored")) : liveNetwork(key) };
+    const stored = model.get("source") === "stored";
+    const key = model.get(stored ? "stored" : "steps");
+    if (made.key !== key) made = { key, view: stored ? storedRuns(key) : liveNetwork(key) };
     return made.view;
   }
 

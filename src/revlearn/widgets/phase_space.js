@@ -24,6 +24,7 @@ export function trajectory({ learningRate, momentum, curvature, steps, w, v, dam
 }
 
 const STEPS = 60;
+const FASTEST = 2; // start: a faster one would stretch the axis along which it is dragged
 const FORMS = { classical: "classical, κ = 1", paper: "paper, κ = 1 − γ" };
 
 function build({ root, model, set, say, guard }) {
@@ -89,7 +90,10 @@ function build({ root, model, set, say, guard }) {
     plane.handle("start", {
       x: w, y: v, step: [0.1, 0.1], colour: 3, label: "where the run starts",
       says: `weight ${number(w, 2)}, velocity ${number(v, 2)}`,
-      move: (x, y) => set("start", [Math.round(x * 20) / 20, Math.round(y * 20) / 20]),
+      move: (x, y) => {
+        const speed = Math.min(Math.max(y, -FASTEST), FASTEST);
+        set("start", [Math.round(x * 20) / 20, Math.round(speed * 20) / 20]);
+      },
     });
     const share = energies.map((energy, t) => [t, energy / energies[0]]);
     fall.draw({
@@ -113,7 +117,8 @@ function sentence(gamma, [w, v], share, steps, dampened) {
     : `Each step discards ${bits.toFixed(3)} bits per parameter, ${(bits * steps).toFixed(1)} in ${steps} steps.`;
   return [
     `After ${steps} steps the weight is ${number(w)}, the velocity ${number(v)}.`,
-    Number.isFinite(share) ? `Of the energy ${number(100 * share)} % is left.` : "",
+    share > 1 ? `The energy has grown by a factor of ${number(share)}.` : "",
+    share <= 1 ? `Of the energy ${number(100 * share)} % is left.` : "",
     discarded,
     dampened && gamma === 1 ? "In the paper's form κ = 0 shuts the gradient out." : "",
   ].filter(Boolean).join(" ");

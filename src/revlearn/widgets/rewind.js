@@ -98,7 +98,7 @@ function inFloats({ start, learningRate, momentum }, steps) {
 const distance = (one, other) => Math.hypot(...one.weights.map((w, k) => w - other.weights[k]));
 const same = (one, other) => ["weights", "velocity"].every((slot) => one[slot].every((whole, k) => whole === other[slot][k]));
 const decimals = (value) => (Math.abs(value) < 1e4 ? value.toFixed(9) : value.toExponential(6)).replaceAll("-", "−");
-const hexadecimal = (whole) => BigInt.asUintN(64, whole).toString(16).padStart(16, "0").replace(/(?<=^.{8})/, " ");
+const hexadecimal = (whole) => BigInt.asUintN(64, whole).toString(16).padStart(16, "0").replace(/^.{8}/, "$& ");
 
 function build({ root, model, set, say, guard }) {
   const changes = (trait) => (value) => set(trait, value);

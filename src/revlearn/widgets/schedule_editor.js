@@ -72,7 +72,7 @@ function build({ root, model, set, say, guard }) {
   const step = button("take a hypergradient step", guard(follow));
   const play = player({
     label: "step until it rises", interval: 250,
-    step: guardedStep(() => {
+    step: guard(() => {
       const before = present.value;
       follow();
       return present.value < before;
@@ -97,14 +97,6 @@ function build({ root, model, set, say, guard }) {
     slopes.element,
     element("div", { class: "revlearn-plots" }, curves.element, ...(problem ? [ahead.element] : [])),
   );
-
-  function guardedStep(work) {
-    return () => {
-      let goOn = false;
-      guard(() => (goOn = work()))();
-      return goOn;
-    };
-  }
 
   const same = (a, b) => kinds.every((kind) => JSON.stringify(a[kind]) === JSON.stringify(b[kind]));
   const valuesOf = (kind, schedule) => interpolate(schedule, steps, WARPS[kind]);
@@ -163,7 +155,7 @@ function build({ root, model, set, say, guard }) {
   let seen = null; // the points that `present` belongs to
   function update() {
     const points = model.get("points");
-    if (!same(points, ours)) history.push({ points: ours, outcome: present });
+    if (present && !same(points, ours)) history.push({ points: ours, outcome: present });
     ours = points;
     const [kind, layer] = model.get("edited");
     edited.move(`${kind} ${layer}`);
@@ -314,6 +306,7 @@ function build({ root, model, set, say, guard }) {
         { kind: "position", points: [[reached, 0]], colour: 3, dash: "2 3", name: "length of a step" },
       ]));
     const look = () => {
+      if (!root.isConnected) return;
       const reach = found.length * 0.2;
       const schedules = byStep(along(points, present, reach));
       const run = train(problem, schedules.learning_rate, schedules.momentum);
@@ -349,7 +342,7 @@ function build({ root, model, set, say, guard }) {
       parts.push(`The run diverges: at step ${present.left} a weight leaves ±${RANGE}, the range of the exact arithmetic.`);
     else if (problem && !(present.value < present.validation[0][1]))
       parts.push(`The run diverges: it began with ${shown(present.validation[0][1])}.`);
-    if (before?.outcome) {
+    if (before) {
       const change = present.value - before.outcome.value;
       parts.push(`The last change ${change < 0 ? "lowered" : "raised"} it by ${shown(Math.abs(change))}.`);
       if (before.promised) parts.push(`The hypergradient promised a fall of ${shown(-before.promised)}.`);

@@ -126,8 +126,8 @@ const extremes = (images) => images.reduce(
   ([low, high], image) => image.reduce(([a, b], value) => [Math.min(a, value), Math.max(b, value)], [low, high]),
   [Infinity, -Infinity],
 );
-const updatesOf = (number) => `${number} update${number === 1 ? "" : "s"}`;
-const largest = (images) => Math.max(...extremes(images).map(Math.abs)) || 1;
+const updatesOf = (count) => `${count} update${count === 1 ? "" : "s"}`;
+const largest = (images) => Math.max(...extremes(images).map(Math.abs));
 
 function build({ root, model, set, say, guard }) {
   const [count, classes, side] = model.get("shape");
@@ -153,20 +153,18 @@ function build({ root, model, set, say, guard }) {
   if (labels.length) root.append(rate, test.element);
 
   let data = null;
+  let broken = null; // why the images cannot be shown
   let limit = 1;
-  const failed = guard((error) => {
-    throw error;
-  });
-  load(model).then(
-    guard((loaded) => {
+  load(model)
+    .then((loaded) => {
       data = loaded;
-      limit = Math.max(...data.snapshots.map(largest));
-      update();
-    }),
-    failed,
-  );
+      limit = Math.max(...data.snapshots.map(largest)) || 1;
+    })
+    .catch((error) => (broken = error))
+    .finally(guard(update));
 
   function update() {
+    if (broken) throw broken;
     if (data === null) return; // it comes in a moment
     const k = Math.min(model.get("snapshot"), count - 1);
     updates.move(k);
@@ -180,7 +178,7 @@ function build({ root, model, set, say, guard }) {
     added.element.hidden = k === 0;
     if (k > 0)
       added.draw({
-        images: data.changes[k], limit: change, heading: `Added since update ${iterations[k - 1]}, against the hypergradient`,
+        images: data.changes[k], limit: change || 1, heading: `Added since update ${iterations[k - 1]}, against the hypergradient`,
         says: `${classes} differences, of size ${number(change, 2)} at most`,
       });
     const losses = model.get("losses").map((loss, i) => [iterations[i], loss]);
