@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -48,17 +49,18 @@ def lab(browser, tmp_path_factory):
     folder = tmp_path_factory.mktemp("lab")
     command = ["-m", "jupyter", "lab", "--no-browser", "--allow-root", "--ServerApp.token=secret"]
     options = ["--ServerApp.port=0", f"--ServerApp.root_dir={folder}", "--LabApp.news_url=None"]
-    with subprocess.Popen(
-        [sys.executable, *command, *options],
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"JUPYTER_CONFIG_DIR": str(folder / ".jupyter")},
-    ) as server:
-        address = next(
-            match[1]
-            for line in server.stderr
-            if (match := re.search(r"(http://\S+:\d+/)lab", line))
+    log = folder / "server.log"
+    with log.open("w") as lines:
+        server = subprocess.Popen(
+            [sys.executable, *command, *options],
+            stderr=lines,
+            env=os.environ | {"JUPYTER_CONFIG_DIR": str(folder / ".jupyter")},
         )
+    try:
+        while not (found := re.search(r"(http://\S+:\d+/)lab", log.read_text("utf-8"))):
+            assert server.poll() is None, log.read_text("utf-8")
+            time.sleep(0.1)
+        address = found[1]
         context = browser.new_context(viewport={"width": 1000, "height": 1000})
 
         def open_cells(cells):
@@ -86,7 +88,9 @@ def lab(browser, tmp_path_factory):
 
         yield open_cells
         context.close()
+    finally:
         server.terminate()
+        server.wait()
 
 
 def run_cell(page, number):
