@@ -23,6 +23,19 @@ def rows(page, label):
     return page.locator(".revlearn-slider", has_text=label).locator("output").all_inner_texts()
 
 
+def swipe(page, x, y, up):
+    """Move a finger up in ten steps."""
+    touch = page.context.new_cdp_session(page)
+    touch.send("Emulation.setTouchEmulationEnabled", {"enabled": True})
+    for kind, way in [("Start", 0), *(("Move", up * k / 10) for k in range(1, 11))]:
+        touch.send(
+            "Input.dispatchTouchEvent",
+            {"type": f"touch{kind}", "touchPoints": [{"x": x, "y": y - way}]},
+        )
+        page.wait_for_timeout(20)  # as a hand does: a frame for each
+    touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+
 def failing(rates, momenta):
     raise ValueError("no such rate")
 
@@ -93,6 +106,18 @@ def test_a_start_dragged_up_stops_at_the_speed_that_can_be_shown(bench):
         page.mouse.move(box["x"] - step % 2, box["y"] - 150)
     page.mouse.up()
     assert grip.get_attribute("aria-valuetext").endswith("velocity 2.0")
+
+
+def test_a_finger_drags_a_grip_and_scrolls_beside_it(bench):
+    page = bench(widgets.PhaseSpace())
+    page.set_viewport_size({"width": 390, "height": 600})
+    grip = page.get_by_role("slider", name="where the run starts")
+    box = grip.bounding_box()
+    swipe(page, box["x"] + 9, box["y"] + 9, up=50)
+    assert page.evaluate("scrollY") == 0
+    assert 1.0 < float(grip.get_attribute("aria-valuenow")) < 2.0
+    swipe(page, box["x"] - 100, box["y"] + 9, up=50)
+    assert page.evaluate("scrollY") > 0
 
 
 def test_other_stored_runs_are_drawn_when_python_sets_them(page):

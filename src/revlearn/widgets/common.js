@@ -333,6 +333,8 @@ export class Plot {
       grip.focus();
       event.preventDefault();
     });
+    // A finger would scroll: Chromium does not heed `touch-action` on a part of a drawing.
+    grip.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
     grip.addEventListener("pointermove", (event) => {
       if (grip.hasPointerCapture(event.pointerId)) go(...this.place(event));
     });
