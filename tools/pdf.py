@@ -31,7 +31,9 @@ def print_page(page: Page, address: str) -> PdfReader:
     page.goto(address, wait_until="networkidle")
     page.evaluate("window.MathJax?.startup?.promise")
     page.evaluate("document.querySelectorAll('details').forEach(part => { part.open = true })")
-    return PdfReader(io.BytesIO(page.pdf(**PAPER, scale=0.7, print_background=True, outline=True)))
+    return PdfReader(
+        io.BytesIO(page.pdf(**PAPER, scale=0.7, print_background=True, outline=True, tagged=True))
+    )
 
 
 def page_numbers(page: Page, count: int) -> PdfReader:
