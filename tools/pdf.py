@@ -7,13 +7,14 @@ all are joined: links between the chapters lead within the file, and pages are n
 from __future__ import annotations
 
 import io
+import re
 import sys
 from pathlib import Path
 from urllib.parse import urldefrag
 
 from playwright.sync_api import Page
 from pypdf import PdfReader, PdfWriter
-from pypdf.generic import ArrayObject, NameObject, NumberObject
+from pypdf.generic import ArrayObject, NameObject, NumberObject, TextStringObject
 from tqdm import tqdm
 
 from chromium import NoChromiumError, open_browser, served
@@ -59,6 +60,16 @@ def link_within(book: PdfWriter, starts: dict[str, int], site: str) -> None:
                 link[NameObject("/Dest")] = ArrayObject(
                     [first, NameObject("/XYZ"), NumberObject(0), NumberObject(842), NumberObject(0)]
                 )
+
+
+def mend_titles(book: PdfWriter) -> None:
+    """Write a title of the outline once: Chromium doubles those that it moved to a new page."""
+    entries = [book.root_object["/Outlines"]]
+    for entry in entries:
+        entries += [entry[key].get_object() for key in ("/First", "/Next") if key in entry]
+        if "/Title" in entry:
+            title = re.sub(r"^((?:\d+\.)+ )\1(.+)\2$|^(.+)\3$", r"\1\2\3", entry["/Title"])
+            entry[NameObject("/Title")] = TextStringObject(title)
 
 
 def main() -> int:
