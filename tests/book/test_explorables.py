@@ -1,6 +1,7 @@
 """What all explorables share, and the loader that mounts them in a published page."""
 
 import numpy as np
+import pytest
 import traitlets
 
 from revlearn import widgets
@@ -149,3 +150,11 @@ def test_images_that_do_not_change_are_said_not_to(bench):
     page.locator(".revlearn-sentence").filter(has_text="After").wait_for()
     sentence = page.locator(".revlearn-sentence").inner_text()
     assert "no pixel moved by more than 0." in sentence
+
+
+@pytest.mark.parametrize("name", ["EdgeOfChaos", "PhaseSpace", "Rewind", "ScheduleEditor"])
+def test_a_narrow_window_shows_it_without_scrolling_sideways(bench, name):
+    page = bench(getattr(widgets, name)())
+    page.set_viewport_size({"width": 320, "height": 900})
+    page.wait_for_function("document.querySelector('svg').getBoundingClientRect().width < 320")
+    assert page.evaluate("document.documentElement.scrollWidth") == 320

@@ -280,7 +280,7 @@ export class Plot {
         : [element("path", { ...look, d: `M${x1} ${y1}L${x2} ${y2}M${wing(0.45)}L${x2} ${y2}L${wing(-0.45)}` })];
     }
     if (kind === "level") return points.map(([, y]) => this.y(y)).map((at) => element("line", { ...look, x1: left, x2: right, y1: at, y2: at }));
-    if (kind === "position") return points.map(([x]) => this.x(x)).filter((at) => at >= left && at <= right).map((at) => element("line", { ...look, x1: at, x2: at, y1: top, y2: bottom }));
+    if (kind === "position") return points.map(([x]) => this.x(x)).filter((at) => at > left - 1 && at < right + 1).map((at) => element("line", { ...look, x1: at, x2: at, y1: top, y2: bottom }));
     const path = places.map(([px, py]) => `${px.toFixed(1)} ${py.toFixed(1)}`);
     return path.length ? [element("path", { ...look, d: `M${path.join("L")}` })] : [];
   }
