@@ -91,6 +91,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     link_within(book, starts, site)
+    mend_titles(book)
     for sheet, number in zip(book.pages, numbers.pages, strict=False):
         sheet.merge_page(number)
     book.add_metadata({"/Title": "Learning, run backwards", "/Author": "The revlearn authors"})
