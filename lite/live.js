@@ -127,13 +127,17 @@ async function watch() {
     () => instead(`Python has not started after ${PATIENCE} seconds. It may still come.`, "slow"),
     1000 * PATIENCE,
   );
-  const panel = await until(() => window.jupyterapp?.shell?.currentWidget);
-  await panel.context.ready;
-  const kernel = await until(() => panel.sessionContext.session?.kernel);
-  // Each module looked for in the folder of the chapters would cost a request: look there last.
-  const code = "import sys; sys.path.sort(key=lambda p: p == '')\nimport revlearn.widgets, matplotlib.pyplot";
-  const reply = await kernel.requestExecute({ code, silent: true, store_history: false }).done;
-  clearTimeout(late);
+  let reply;
+  try {
+    const panel = await until(() => window.jupyterapp?.shell?.currentWidget);
+    await panel.context.ready;
+    const kernel = await until(() => panel.sessionContext.session?.kernel);
+    // Each module looked for in the folder of the chapters would cost a request: look there last.
+    const code = "import sys; sys.path.sort(key=lambda p: p == '')\nimport revlearn.widgets, matplotlib.pyplot";
+    reply = await kernel.requestExecute({ code, silent: true, store_history: false }).done;
+  } finally {
+    clearTimeout(late);
+  }
   if (reply.content.status !== "ok") throw new Error(`Python did not start: ${reply.content.evalue}.`);
   const run = () => {
     bar.remove();

@@ -101,7 +101,10 @@ def declare(manifest: str, names: list[str]) -> str:
 
 
 def main() -> int:
-    (source,) = (ROOT / "_build/print/_build/epub").glob("*.epub")
+    source = ROOT / "_build/print/_build/epub/revlearn.epub"
+    if not source.exists():
+        print("Sphinx has not written it yet: make epub", file=sys.stderr)
+        return 1
     target = ROOT / "_build/revlearn.epub"
     try:
         count = convert(source, target)

@@ -31,6 +31,8 @@ NUMBER = (
 def print_page(page: Page, address: str) -> PdfReader:
     page.goto(address, wait_until="networkidle")
     page.evaluate("window.MathJax?.startup?.promise")
+    if page.locator('script[type$="widget-view+json"]').count():
+        page.wait_for_selector("html[data-widgets=ready]")
     page.evaluate("document.querySelectorAll('details').forEach(part => { part.open = true })")
     return PdfReader(
         io.BytesIO(page.pdf(**PAPER, scale=0.7, print_background=True, outline=True, tagged=True))

@@ -1,7 +1,5 @@
 """Fetch what the pages are served with, so that they ask no other site: npm archives, pinned.
 
-    python tools/web_assets.py FOLDER
-
 Archives are downloaded once, into the user's cache, and checked against their sha256.
 ``NPM_CONFIG_REGISTRY`` names another registry than npm's own.
 """
@@ -9,7 +7,6 @@ Archives are downloaded once, into the user's cache, and checked against their s
 from __future__ import annotations
 
 import os
-import sys
 import tarfile
 import tempfile
 from dataclasses import dataclass
@@ -71,8 +68,3 @@ def fetch(name: str, folder: Path) -> Path:
                 (Path(unpacked) / member.name).replace(place)
     stamp.touch()
     return target
-
-
-if __name__ == "__main__":
-    for each in ARCHIVES:
-        print(fetch(each, Path(sys.argv[1])))

@@ -9,6 +9,9 @@ import pytest
 chromium = pytest.importorskip("chromium", reason="no playwright: pip install playwright")
 
 ROOT = Path(__file__).parents[2]
+DRAWN = """[...document.querySelectorAll('.revlearn')].every((widget) =>
+    widget.querySelector('.revlearn-sentence').textContent ||
+    !widget.querySelector('.revlearn-alert').hidden)"""
 
 
 @pytest.fixture(scope="session")
@@ -77,6 +80,7 @@ def bench(page):
             f'<script type="module">{loader}</script></body></html>'
         )
         page.wait_for_selector("html[data-widgets=ready]")
+        page.wait_for_function(DRAWN)
         return page
 
     return show

@@ -59,4 +59,4 @@ def test_with_reduced_motion_play_takes_one_step(bench):
     page.get_by_role("button", name="play").click()
     assert "After 0 steps" in said(page)
     page.get_by_role("button", name="play").click()
-    assert "After 1 steps" in said(page)
+    assert "After 1 step " in said(page)

@@ -74,6 +74,9 @@ export function explorable(traits, build) {
   };
 }
 
+/** The ratio n / 2^16 nearest to a momentum, which is what the package calculates with. */
+export const nearestRatio = (momentum) => Math.max(1, Math.round(momentum * 65536)) / 65536;
+
 /** Whether the reader asked the system for less motion. */
 export const reducedMotion = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 

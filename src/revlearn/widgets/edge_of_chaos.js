@@ -1,7 +1,7 @@
 // The final loss of a small network over the learning rate: the tangent that the exact hypergradient
 // gives against the secant that the eye reads off the curve, and where the two part.
 
-import { Plot, choice, element, explorable, number, slider } from "./common.js";
+import { Plot, choice, element, explorable, nearestRatio, number, slider } from "./common.js";
 
 // Eight numbers in two classes, those near zero and the others. The momentum is 0.9, rounded down to
 // a ratio as the package does it.
@@ -9,7 +9,7 @@ const INPUTS = [-7, -5, -3, -1, 1, 3, 5, 7].map((odd) => (2 * odd) / 7);
 const LABELS = INPUTS.map((input) => (Math.abs(input) < 1 ? 1 : -1));
 const UNITS = 3;
 const START = [1.6, -0.6, -0.5, -1.1, 0.9, -2.3, 1.7, -0.8, 0.3, -0.2]; // in, out, bias of each; bias
-const MOMENTUM = 58982 / 65536;
+const MOMENTUM = nearestRatio(0.9);
 
 /**
  * The loss, mean log(1 + exp(−label · output)), its gradient, and how the gradient changes when the

@@ -116,7 +116,7 @@ function sentence(gamma, [w, v], share, steps, dampened) {
     : gamma === 0 ? "All of the velocity is discarded, so that no step can be undone cheaply."
     : `Each step discards ${bits.toFixed(3)} bits per parameter, ${(bits * steps).toFixed(1)} in ${steps} steps.`;
   return [
-    `After ${steps} steps the weight is ${number(w)}, the velocity ${number(v)}.`,
+    `After ${steps} ${steps === 1 ? "step" : "steps"} the weight is ${number(w)}, the velocity ${number(v)}.`,
     share > 1 ? `The energy has grown by a factor of ${number(share)}.` : "",
     share <= 1 ? `Of the energy ${number(100 * share)} % is left.` : "",
     discarded,

@@ -140,7 +140,7 @@ function build({ root, model, set, say, guard }) {
   root.append(
     position, momentum, rate, length,
     element("div", { class: "revlearn-controls" }, way, play, button("to the end", () => set("position", model.get("steps")))),
-    plane.element, course.element, table, buffers,
+    plane.element, course.element, element("div", { class: "revlearn-scroll" }, table), buffers,
   );
   const now = () => Math.min(model.get("position"), model.get("steps"));
   const contours = levels();

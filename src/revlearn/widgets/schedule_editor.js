@@ -81,6 +81,11 @@ function build({ root, model, set, say, guard }) {
   const undo = button("undo", () => {
     const { points } = history.pop();
     last = null;
+    const named = Object.keys(presets).find((name) => same(presets[name], points));
+    if (named) {
+      origin = presets[named];
+      preset.move(named);
+    }
     set("points", (ours = points));
   });
   const reset = button("reset", () => edit(origin));
@@ -334,7 +339,9 @@ function build({ root, model, set, say, guard }) {
   function describe(before) {
     if (present.stale)
       return [
-        "This schedule waits for Python, which trains with it.",
+        model.get("error")
+          ? "Your own training stopped with an error."
+          : "This schedule waits for Python, which trains with it.",
         "Where no Python runs, the curve stays that of the last schedule it was trained with.",
       ].join(" ");
     const parts = [`After ${steps} steps the ${problem ? "validation " : ""}loss is ${shown(present.value)}.`];

@@ -229,10 +229,15 @@ class ScheduleEditor(Explorable):
                 )
             for schedule in schedules:
                 at = [step for step, _ in schedule]
-                if not at or at != sorted(set(at)) or at[0] < 0 or at[-1] >= self.steps:
+                if (
+                    not at
+                    or at != sorted({int(t) for t in at})
+                    or at[0] < 0
+                    or at[-1] >= self.steps
+                ):
                     raise traitlets.TraitError(
                         f"the points of {kind} stand at the steps {at}; "
-                        f"they must rise and lie between 0 and {self.steps - 1}"
+                        f"they must be whole, rise and lie between 0 and {self.steps - 1}"
                     )
                 for step, value in schedule:
                     if not lowest <= value <= highest:

@@ -1,9 +1,9 @@
 // A learned training set: ten images after each update, the validation loss, and what softmax
 // regression learns from the images.
 
-import { Plot, element, explorable, number, player, slider } from "./common.js";
+import { Plot, element, explorable, nearestRatio, number, player, slider } from "./common.js";
 
-const MOMENTUM = 58982 / 65536; // 0.9, rounded down to a ratio as the package does it
+const MOMENTUM = nearestRatio(0.9);
 const LENGTH = 100; // steps of training
 
 /** Undo the packing of Python: `rows` arrays of small whole numbers. */

@@ -3,6 +3,8 @@
 // The run is short, so that every state is stored in 64-bit floats; nothing is reversed here.
 // Weights are one flat array: weights of layer 1 (row by row), biases 1, weights 2, biases 2.
 
+import { nearestRatio } from "./common.js";
+
 const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 
 /** Unpack what Python packed: images as bytes, labels, and the initial weights as 64-bit floats. */
@@ -136,8 +138,6 @@ function addBiases({ sizes: [, , classes] }, g, errors, n) {
     for (let k = 0; k < classes; k += 1) g[g.length - classes + k] += errors[e * classes + k];
 }
 
-// revlearn's momenta are ratios n/2^16; the run here uses the same.
-const ratio = (momentum) => Math.max(1, Math.round(momentum * 65536)) / 65536;
 
 /**
  * Train: v ← γ v − (1 − γ) g, then w ← w + α v, with a rate and a momentum for each layer and step.
@@ -153,7 +153,7 @@ export function train(problem, rates, momenta) {
     const seen = evaluate(problem, w, from, from + batch);
     const g = gradient(problem, w, seen);
     layers.forEach(([first, end], layer) => {
-      const [alpha, gamma] = [rates[layer][t], ratio(momenta[layer][t])];
+      const [alpha, gamma] = [rates[layer][t], nearestRatio(momenta[layer][t])];
       for (let i = first; i < end; i += 1) {
         v[i] = gamma * v[i] - (1 - gamma) * g[i];
         w[i] += alpha * v[i];
@@ -183,7 +183,7 @@ export function hypergradient(problem, run, rates, momenta) {
   for (let t = rates[0].length - 1; t >= 0; t -= 1) {
     const [before, after, g] = [run.velocities[t], run.velocities[t + 1], run.gradients[t]];
     problem.layers.forEach(([first, end], layer) => {
-      const [alpha, gamma] = [rates[layer][t], ratio(momenta[layer][t])];
+      const [alpha, gamma] = [rates[layer][t], nearestRatio(momenta[layer][t])];
       for (let i = first; i < end; i += 1) {
         dRates[layer][t] += dw[i] * after[i];
         dv[i] += alpha * dw[i];
