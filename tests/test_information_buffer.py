@@ -181,6 +181,23 @@ def test_forth_back_and_forth_again_takes_the_same_memory():
     assert len(set(sizes)) == 1
 
 
+def test_a_run_taken_back_and_made_again_is_the_same_run():
+    numerator = round(0.9 * D)
+    buffer, rng = InformationBuffer(4), np.random.RandomState(0)
+    start = rng.randint(-(2**60), 2**60, 4, dtype=np.int64)
+    runs = []
+    for _ in range(2):
+        values, seen = start.copy(), []
+        for _ in range(600):  # past the second spill
+            buffer.multiply(values, numerator)
+            seen.append(values.copy())
+        runs.append(seen)
+        for _ in range(600):
+            buffer.divide(values, numerator)
+        assert np.array_equal(values, start)
+    assert np.array_equal(*runs)
+
+
 @pytest.mark.parametrize("gamma", [0.5, 0.9])
 def test_content_is_as_large_as_the_information_claims(gamma):
     n, steps = round(gamma * D), 2000

@@ -142,6 +142,8 @@ class InformationBuffer:
         self.information -= self.size * math.log2(denominator / numerator)
         while self._spilled and self._spilled[-1][0] == self._depth:
             self._unspill()
+        if self._depth == 0:
+            self._bound = 0  # rounding has widened it; a second run shall spill as the first did
 
     def copy(self) -> InformationBuffer:
         """Return an independent buffer with the same content; spilled words are shared."""
