@@ -158,3 +158,53 @@ def test_a_narrow_window_shows_it_without_scrolling_sideways(bench, name):
     page.set_viewport_size({"width": 320, "height": 900})
     page.wait_for_function("document.querySelector('svg').getBoundingClientRect().width < 320")
     assert page.evaluate("document.documentElement.scrollWidth") == 320
+
+
+def test_a_finger_that_scrolls_past_a_slider_leaves_it_as_it_was(bench):
+    page = bench(widgets.PhaseSpace(learning_rate=0.3))
+    page.set_viewport_size({"width": 390, "height": 500})
+    before = page.locator(".revlearn-sentence").inner_text()
+    box = page.get_by_label("learning rate α").bounding_box()
+    swipe(page, box["x"] + 0.8 * box["width"], box["y"] + box["height"] / 2, up=60)
+    page.wait_for_function("scrollY > 20")
+    assert rows(page, "learning rate") == ["0.30"]
+    assert page.locator(".revlearn-sentence").inner_text() == before
+
+
+def test_home_and_end_move_a_grip_to_the_ends(bench):
+    page = bench(widgets.PhaseSpace(start=(1.0, 0.5)))
+    grip = page.get_by_role("slider", name="where the run starts")
+    grip.press("End")
+    assert float(grip.get_attribute("aria-valuenow")) >= 1.9
+    grip.press("PageDown")
+    grip.press("Home")
+    assert float(grip.get_attribute("aria-valuenow")) <= -1.9
+    assert page.evaluate("scrollY") == 0
+
+
+def test_playing_stops_where_it_leads_to(bench, page):
+    page.emulate_media(reduced_motion="no-preference")
+    page = bench(widgets.Rewind(steps=20))
+    page.get_by_role("button", name="play backwards").click()
+    page.get_by_text("The start is met bit for bit").wait_for()
+    page.wait_for_timeout(300)
+    assert rows(page, "step t") == ["0 of 20"]
+    assert page.get_by_role("button", name="play backwards").inner_text() == "play backwards"
+
+
+def test_a_reset_ends_the_steps(bench, page):
+    page.emulate_media(reduced_motion="no-preference")
+    page = bench(widgets.ScheduleEditor())
+    page.get_by_role("button", name="step until it rises").click()
+    page.wait_for_timeout(700)
+    page.get_by_role("button", name="reset").click()
+    page.wait_for_timeout(700)
+    said = page.locator(".revlearn-sentence").inner_text()
+    assert said.startswith("After 60 steps the validation loss is 1.514.")
+    assert page.get_by_role("button", name="step until it rises").count() == 1
+
+
+def test_with_reduced_motion_a_player_says_that_it_steps(bench):
+    page = bench(widgets.Rewind(steps=20))
+    page.get_by_role("button", name="play backwards: one step").click()
+    assert rows(page, "step t") == ["19 of 20"]

@@ -49,7 +49,7 @@ export function explorable(traits, build) {
         return work(...parameters);
       } catch (error) {
         console.warn(error);
-        alert.textContent = `${error.name}: ${error.message}`;
+        alert.textContent = error instanceof RangeError ? error.message : `${error.name}: ${error.message}`;
         alert.hidden = false;
         return false;
       }
@@ -89,7 +89,9 @@ export function slider({ label, min, max, step, value, show = String, change }) 
   const input = element("input", { id, type: "range", min, max, step });
   input.value = value;
   // Set from code, a value may lie between two places of the slider: the value itself is shown.
+  let shown;
   const tell = (exact) => {
+    shown = exact;
     output.textContent = show(exact);
     input.setAttribute("aria-valuetext", show(exact));
   };
@@ -98,6 +100,11 @@ export function slider({ label, min, max, step, value, show = String, change }) 
     tell(input.valueAsNumber);
     change(input.valueAsNumber);
   });
+  // A finger that scrolls the page first lands on the slider: when the browser finds out that it
+  // scrolls, what it has moved goes back.
+  let before;
+  input.addEventListener("pointerdown", () => (before = shown));
+  input.addEventListener("pointercancel", () => change(before));
   return Object.assign(
     element("div", { class: "revlearn-slider" }, element("label", { for: id }, label), input, output),
     {
@@ -157,10 +164,11 @@ export function button(label, press) {
 
 /**
  * A button that plays: calls `step()` again and again until that returns false.
- * With reduced motion each press takes a single step.
+ * With reduced motion each press takes a single step, and the button says so.
  */
-export function player({ label = "play", step, interval = 60 }) {
+export function player({ label: full = "play", step, interval = 60 }) {
   let timer = null;
+  const label = reducedMotion() ? `${full}: one step` : full;
   const made = button(label, () => (timer ? stop() : start()));
   const stop = () => {
     clearInterval(timer);
@@ -174,7 +182,7 @@ export function player({ label = "play", step, interval = 60 }) {
       if (!made.isConnected || step() === false) stop();
     }, interval);
   };
-  return made;
+  return Object.assign(made, { stop });
 }
 
 const DIGITS = { "-": "⁻", 0: "⁰", 1: "¹", 2: "²", 3: "³", 4: "⁴", 5: "⁵", 6: "⁶", 7: "⁷", 8: "⁸", 9: "⁹" };
@@ -257,13 +265,19 @@ export class Plot {
       element("text", { x: (left + right) / 2, y: this.height - 6, "text-anchor": "middle" }, x.label),
       element("text", { x: 13, y: middle, "text-anchor": "middle", transform: `rotate(-90 13 ${middle})` }, y.label),
     );
-    this.drawing.replaceChildren(...parts, ...marks.flatMap((mark) => this.#mark(mark)));
+    // An inner drawing clips what leaves the frame; whole dots on its edge stay.
+    const box = { x: left - 6, y: top - 6, width: right - left + 12, height: bottom - top + 12 };
+    const inside = element("svg", { ...box, viewBox: Object.values(box).join(" ") });
+    inside.append(...marks.flatMap((mark) => this.#mark(mark)));
+    this.drawing.replaceChildren(...parts, inside);
     this.legend.replaceChildren(...marks.filter((mark) => mark.name).map(legendEntry));
   }
 
   #mark({ kind, points, colour = 1, dash, size = 3, thin }) {
     const { left, right, top, bottom } = this.frame;
-    const place = ([x, y]) => [within(this.x(x), [left - 1, right + 1]), within(this.y(y), [top - 1, bottom + 1])];
+    // Far beyond the frame an SVG cannot count any more.
+    const far = 4 * (right - left);
+    const place = ([x, y]) => [within(this.x(x), [left - far, right + far]), within(this.y(y), [top - far, bottom + far])];
     const finite = (point) => point.every(Number.isFinite);
     const places = points.filter(finite).map(place).filter(finite); // a logarithm may not be finite
     const look = { class: `revlearn-colour-${colour}${thin ? " revlearn-thin" : ""}`, "stroke-dasharray": dash };
@@ -342,7 +356,7 @@ export class Plot {
       if (grip.hasPointerCapture(event.pointerId)) go(...this.place(event));
     });
     grip.addEventListener("keydown", (event) => {
-      const way = { ArrowUp: [0, 1], ArrowDown: [0, -1], ArrowLeft: [-1, 0], ArrowRight: [1, 0] }[event.key];
+      const way = MOVES[event.key];
       if (!way) return;
       event.preventDefault();
       const { x, y, step } = grip.now;
@@ -351,6 +365,10 @@ export class Plot {
   }
 }
 
+const MOVES = {
+  ArrowUp: [0, 1], ArrowDown: [0, -1], ArrowLeft: [-1, 0], ArrowRight: [1, 0],
+  PageUp: [0, 5], PageDown: [0, -5], Home: [0, -Infinity], End: [0, Infinity],
+};
 const within = (value, [from, to]) => Math.min(Math.max(value, from), to);
 const moved = (value, way, step, { log, warp }) =>
   way === 0 ? value : log ? value * step ** way : warp ? warp.back(warp.to(value) + way * step) : value + way * step;

@@ -232,6 +232,12 @@ function magnify(plot, { points, logRate, loss, slope, cut }) {
   });
 }
 
+/** Say how fast two close runs part, from the logarithm of the factor per step. */
+function apart(growth) {
+  if (Math.abs(growth) < 0.005) return "neither part nor approach";
+  return `${growth > 0 ? "part" : "approach"} by a factor of ${number(Math.exp(growth))} per step`;
+}
+
 function sentence({ logRate, loss, slope, cut, ends, reach, growth }) {
   if (!Number.isFinite(slope) || !Number.isFinite(loss))
     return `At log learning rate ${number(logRate)} the loss or its derivative is not finite.`;
@@ -242,7 +248,7 @@ function sentence({ logRate, loss, slope, cut, ends, reach, growth }) {
     reach > 0
       ? `The two agree within 10 % up to a width of ${number(reach, 2)}.`
       : "At no width that can be shown do they agree within 10 %.",
-    growth === undefined ? "" : `In the second half of training two close runs ${growth > 0 ? "part" : "approach"} by a factor of ${number(Math.exp(growth))} per step.`,
+    growth === undefined ? "" : `In the second half of training two close runs ${apart(growth)}.`,
   ].filter(Boolean).join(" ");
 }
 

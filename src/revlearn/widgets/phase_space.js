@@ -48,7 +48,10 @@ function build({ root, model, set, say, guard }) {
   const until = slider({
     label: "steps shown", min: 0, max: STEPS, step: 1, value: shown, change: guard(show),
   });
-  const play = player({ interval: 80, step: guard(() => show(shown >= STEPS ? 0 : shown + 1)) });
+  const play = player({ interval: 80, step: guard(() => {
+    show(shown >= STEPS ? 0 : shown + 1);
+    return shown < STEPS;
+  }) });
   const limit = button("γ = 1: the reversible limit", () => set("momentum", 1));
   const plane = new Plot({ label: "phase space: weight across, velocity up", height: 260 });
   const fall = new Plot({ label: "share of the energy that is left at each step", height: 190 });
@@ -98,7 +101,7 @@ function build({ root, model, set, say, guard }) {
     const share = energies.map((energy, t) => [t, energy / energies[0]]);
     fall.draw({
       x: { label: "step t", range: [0, STEPS] },
-      y: { label: "share left", range: [1e-6, 1e2], log: true },
+      y: { label: "share left", range: [1e-9, 1e2], log: true },
       marks: [
         { kind: "line", points: share.slice(0, shown + 1), colour: 1, name: "energy" },
         { kind: "line", points: share.map(([t]) => [t, gamma ** t]), colour: 2, dash: "6 4", name: "area in phase space, γ to the power t" },
@@ -112,7 +115,7 @@ function build({ root, model, set, say, guard }) {
 function sentence(gamma, [w, v], share, steps, dampened) {
   const bits = -Math.log2(gamma);
   const discarded =
-    gamma === 1 ? "No bit is discarded, so that each step can be undone for nothing."
+    gamma === 1 ? "The energy wobbles and does not drift. No bit is discarded, so that each step can be undone for nothing."
     : gamma === 0 ? "All of the velocity is discarded, so that no step can be undone cheaply."
     : `Each step discards ${bits.toFixed(3)} bits per parameter, ${(bits * steps).toFixed(1)} in ${steps} steps.`;
   return [

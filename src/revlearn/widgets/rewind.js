@@ -131,6 +131,7 @@ function build({ root, model, set, say, guard }) {
     step: guard(() => {
       const stride = reducedMotion() ? 1 : Math.ceil(model.get("steps") / 200);
       set("position", now() === 0 ? model.get("steps") : Math.max(0, now() - stride));
+      return now() > 0; // it stops where the start must be met
     }),
   });
   const plane = new Plot({ label: "loss landscape: first weight across, second weight up", height: 300 });

@@ -29,6 +29,7 @@ function build({ root, model, set, say, guard }) {
 
   /** Change the points. Changes of one gesture, such as a drag, are one change to "undo". */
   function edit(points, gesture, promised) {
+    if (promised === undefined) play.stop(); // the reader takes over
     if (same(points, model.get("points"))) return;
     if (!gesture || gesture !== last) history.push({ points: model.get("points"), outcome: present, promised });
     last = gesture;
@@ -79,6 +80,7 @@ function build({ root, model, set, say, guard }) {
     }),
   });
   const undo = button("undo", () => {
+    play.stop();
     const { points } = history.pop();
     last = null;
     const named = Object.keys(presets).find((name) => same(presets[name], points));

@@ -137,7 +137,10 @@ function build({ root, model, set, say, guard }) {
     label: "updates of the images", min: 0, max: count - 1, step: 1, value: model.get("snapshot"),
     show: (k) => String(iterations[k]), change: (value) => set("snapshot", value),
   });
-  const play = player({ interval: 250, step: () => set("snapshot", (model.get("snapshot") + 1) % count) });
+  const play = player({ interval: 250, step: () => {
+    set("snapshot", (model.get("snapshot") + 1) % count);
+    return model.get("snapshot") < count - 1;
+  } });
   const rate = slider({
     label: "rate of the training", min: -1, max: 2, step: 0.1, value: Math.log10(model.get("rate")),
     show: (value) => number(10 ** value, 2), change: (value) => set("rate", 10 ** value),
