@@ -139,13 +139,18 @@ async function watch() {
     clearTimeout(late);
   }
   if (reply.content.status !== "ok") throw new Error(`Python did not start: ${reply.content.evalue}.`);
-  const run = () => {
-    bar.remove();
-    window.jupyterapp.commands.execute("notebook:run-all-cells");
+  const run = async () => {
+    say("running", paragraph("All cells run, one after the other. [*] stands beside those that wait."));
+    const panel = window.jupyterapp.shell.currentWidget;
+    panel.content.activeCellIndex = 0;
+    await window.jupyterapp.commands.execute("notebook:run-all-cells");
+    say("done", paragraph("All cells have run."), button("Close", () => bar.remove()));
+    panel.content.activeCellIndex = 0;
+    panel.content.node.scrollTo(0, 0);
   };
   say(
     "ready",
-    paragraph("Python is ready. Shift and Enter run the cell that is chosen."),
+    paragraph("Python is ready. Shift and Enter, or ▶ above, run the cell that is chosen."),
     button("Run all cells", run),
     button("Close", () => bar.remove()),
   );
