@@ -26,7 +26,7 @@ from live_copy import live_copy
 from notebooks import ROOT
 
 LITE, WORK, OUTPUT = ROOT / "lite", ROOT / "_build/lite", ROOT / "_build/html/lite"
-FOLDERS = ["foundations", "paper"]
+FOLDERS = ["foundations", "paper", "beyond"]
 CDN = "https://cdn.jsdelivr.net/pyodide/v{version}/full/"
 KERNEL = "@jupyterlite/pyodide-kernel-extension"
 LABEXTENSIONS = [KERNEL, "@jupyter-widgets/jupyterlab-manager", "anywidget"]
