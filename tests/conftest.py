@@ -11,6 +11,9 @@ from hypothesis import settings
 
 import revlearn as rl
 
+# It holds no examples, and two files of this name cannot both be imported to look for some.
+collect_ignore = ["conftest.py", "book/conftest.py"]
+
 settings.register_profile("revlearn", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("revlearn")
 
