@@ -1,6 +1,7 @@
 """Results of long runs are whole or absent."""
 
 import subprocess
+import sys
 
 import numpy as np
 import pytest
