@@ -16,6 +16,7 @@ from notebooks import ROOT
 BOOK = ROOT / "book"
 LABELLED = re.compile(r"\$\$((?:(?!\$\$).)*)\$\$ \(([\w-]+)\)", re.S)
 BOX = re.compile(r"^:::\{(\w+)\} ?(.*)\n((?::\w+:.*\n)*)((?:.*\n)*?):::$", re.M)
+TARGET = re.compile(r"^\([\w-]+\)=\n", re.M)
 ROLE = re.compile(r"\{(cite|cite:t|doc|eq)\}`([^`]+)`")
 
 
@@ -68,7 +69,7 @@ def markdown(text: str, path: Path, titles: dict[str, str]) -> str:
             return " and ".join(f"{authors} ({year})" for authors, year in works)
         return "[" + "; ".join(f"{authors}, {year}" for authors, year in works) + "]"
 
-    text = BOX.sub(box, text)
+    text = BOX.sub(box, TARGET.sub("", text))
     text = LABELLED.sub(lambda m: rf"$${m[1].rstrip()} \tag{{{equations()[m[2]][1]}}}$$", text)
     return ROLE.sub(role, text)
 

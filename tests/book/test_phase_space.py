@@ -49,9 +49,16 @@ def test_the_start_is_dragged_by_mouse_and_by_keyboard(bench):
 def test_the_reversible_limit_discards_nothing(bench):
     page = bench(widgets.PhaseSpace())
     page.get_by_role("button", name="γ = 1").click()
-    assert "No bit is discarded" in said(page)
+    assert "It wobbles and does not drift. No bit is discarded" in said(page)
     page.get_by_label("form of the rule").select_option("paper")
     assert "shuts the gradient out" in said(page)
+    assert "wobbles" not in said(page)  # nothing turns the particle around
+
+
+def test_beyond_the_limit_of_stability_nothing_wobbles(bench):
+    page = bench(widgets.PhaseSpace(learning_rate=3.0, curvature=2.0, momentum=1.0))  # αh > 4
+    assert "The energy has grown by a factor of" in said(page)
+    assert "wobbles" not in said(page)
 
 
 def test_with_reduced_motion_play_takes_one_step(bench):

@@ -107,21 +107,24 @@ function build({ root, model, set, say, guard }) {
         { kind: "line", points: share.map(([t]) => [t, gamma ** t]), colour: 2, dash: "6 4", name: "area in phase space, γ to the power t" },
       ],
     });
-    say(sentence(gamma, states[shown], share[shown][1], shown, model.get("form") === "paper"));
+    const dampened = model.get("form") === "paper";
+    const stable = !dampened && model.get("learning_rate") * model.get("curvature") < 4; // at γ = 1
+    say(sentence({ gamma, state: states[shown], share: share[shown][1], steps: shown, dampened, stable }));
   }
   return update;
 }
 
-function sentence(gamma, [w, v], share, steps, dampened) {
+function sentence({ gamma, state: [w, v], share, steps, dampened, stable }) {
   const bits = -Math.log2(gamma);
   const discarded =
-    gamma === 1 ? "The energy wobbles and does not drift. No bit is discarded, so that each step can be undone for nothing."
+    gamma === 1 ? "No bit is discarded, so that each step can be undone for nothing."
     : gamma === 0 ? "All of the velocity is discarded, so that no step can be undone cheaply."
     : `Each step discards ${bits.toFixed(3)} bits per parameter, ${(bits * steps).toFixed(1)} in ${steps} steps.`;
   return [
     `After ${steps} ${steps === 1 ? "step" : "steps"} the weight is ${number(w)}, the velocity ${number(v)}.`,
     share > 1 ? `The energy has grown by a factor of ${number(share)}.` : "",
     share <= 1 ? `Of the energy ${number(100 * share)} % is left.` : "",
+    gamma === 1 && stable ? "It wobbles and does not drift." : "",
     discarded,
     dampened && gamma === 1 ? "In the paper's form κ = 0 shuts the gradient out." : "",
   ].filter(Boolean).join(" ");
