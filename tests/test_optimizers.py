@@ -168,14 +168,15 @@ def test_hypergradients_of_every_kind_agree_with_unrolled_training(case, digits)
 
         return run
 
-    value, exact = value_and_grad(objective(rl.train))(hyper)
     reference_value, reference = value_and_grad(objective(rl.estimators.unrolled.train))(hyper)
-    assert value == pytest.approx(reference_value, rel=1e-9)
-    leaves = dict(rl.parameters.named_leaves(exact, "hyper"))
-    for name, expected in rl.parameters.named_leaves(reference, "hyper"):
-        assert np.linalg.norm(expected) > 0, name
-        error = np.linalg.norm(leaves[name] - expected) / np.linalg.norm(expected)
-        assert error < 1e-6, (name, error)
+    for train in (rl.train, rl.estimators.checkpointed.train):
+        value, exact = value_and_grad(objective(train))(hyper)
+        assert value == pytest.approx(reference_value, rel=1e-9)
+        leaves = dict(rl.parameters.named_leaves(exact, "hyper"))
+        for name, expected in rl.parameters.named_leaves(reference, "hyper"):
+            assert np.linalg.norm(expected) > 0, name
+            error = np.linalg.norm(leaves[name] - expected) / np.linalg.norm(expected)
+            assert error < 1e-6, (name, error)
 
 
 @each_case

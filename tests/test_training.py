@@ -344,14 +344,14 @@ def test_record_refuses_boxes():
 
 def test_nothing_is_kept_once_the_graph_is_gone(monkeypatch):
     tapes = []
-    original = rl.training.run_forwards
+    original = rl.training.record_run
 
     def spy(*args):
         tape = original(*args)
         tapes.append(weakref.ref(tape))
         return tape
 
-    monkeypatch.setattr(rl.training, "run_forwards", spy)
+    monkeypatch.setattr(rl.training, "record_run", spy)
     gc.disable()  # freed by counting references, not by a later collection
     try:
         grad(lambda r: np.sum(rl.train(quadratic, np.ones(3), 1.0, rl.SGD(r, 0.9), 3)))(0.1)

@@ -8,6 +8,7 @@ becomes an integer.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -20,6 +21,8 @@ FRACTION_BITS = 52
 BLOCK = 16384
 
 _LIMIT = 2.0**63
+# Half of the range: bounds below it are safe, however they were rounded.
+_SAFE = 2.0**62
 
 
 def blocks(size: int) -> Iterator[slice]:
@@ -87,12 +90,19 @@ def from_fixed(
     >>> from_fixed(to_fixed([0.25, -3.0]))
     array([ 0.25, -3.  ])
     """
-    return np.multiply(fixed, 2.0**-fraction_bits, out=out)
+    values = np.array(fixed, dtype=np.float64) if out is None else out
+    if out is not None:
+        out[...] = fixed
+    values *= 2.0**-fraction_bits
+    return values
 
 
 def add_scaled(
-    target: NDArray[np.int64], values: NDArray, scale: float | NDArray[np.float64]
-) -> None:
+    target: NDArray[np.int64],
+    values: NDArray,
+    scale: float | NDArray[np.float64],
+    bound: float = math.inf,
+) -> float:
     r"""Add :math:`\mathrm{rint}(\text{scale}\cdot\text{values})` to `target`, in place.
 
     Rounding to nearest is symmetric, so calling it again with ``-scale`` restores `target`
@@ -106,6 +116,13 @@ def add_scaled(
         What to add, before scaling.
     scale : float, or ndarray of float64, shape (size,)
         Factor, or one for each number, with the unit of the fixed-point numbers in it.
+    bound : float, optional
+        No number of `target` exceeds this in size. It spares a look at them.
+
+    Returns
+    -------
+    float
+        The same for what `target` holds now.
 
     Raises
     ------
@@ -117,21 +134,30 @@ def add_scaled(
     """
     product = np.empty(min(BLOCK, target.size), dtype=np.float64)
     increment = np.empty(product.size, dtype=np.int64)
+    later = 0.0
     for block in blocks(target.size):
         part, size = target[block], block.stop - block.start
         scaled, whole = product[:size], increment[:size]
         factor = scale[block] if isinstance(scale, np.ndarray) else scale
+        here = bound
         with np.errstate(over="ignore", invalid="ignore"):  # looked for in the next lines
             np.multiply(values[block], factor, out=scaled)
             np.rint(scaled, out=scaled)
-        largest = max(scaled.max(), -scaled.min())
-        if not largest < _LIMIT:
-            _refuse(scaled, block.start)
-        np.copyto(whole, scaled, casting="unsafe")
-        # Only a block that comes near the limit is looked at number by number.
-        if max(int(part.max()), -int(part.min())) + int(largest) >= 2**63:
-            _check_sum(part, whole, block.start)
+            # No number exceeds the length of the vector, which is found faster than the largest.
+            largest = float(np.sqrt(scaled @ scaled))
+        if not here + largest < _SAFE:
+            largest = max(float(scaled.max()), -float(scaled.min()))
+            if not largest < _LIMIT:
+                _refuse(scaled, block.start)
+            np.copyto(whole, scaled, casting="unsafe")
+            here = max(float(part.max()), -float(part.min()))
+            if not here + largest < _SAFE:
+                _check_sum(part, whole, block.start)
+        else:
+            np.copyto(whole, scaled, casting="unsafe")
         part += whole
+        later = max(later, here + largest)
+    return later
 
 
 def _refuse(scaled: NDArray[np.float64], start: int) -> None:

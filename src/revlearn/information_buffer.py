@@ -93,15 +93,17 @@ class InformationBuffer:
             return
         while (self._bound << shift) + denominator - 1 >= 2**64:
             self._spill()
-        digit_mask, base = np.int64(denominator - 1), np.uint64(numerator)
+        mask, base = np.int64(denominator - 1), np.uint64(numerator)
         for block in blocks(self.size):
             part, word = values[block], self._words[block]
             word <<= np.uint64(shift)
-            word |= (part & digit_mask).view(np.uint64)
+            word |= (part & mask).view(np.uint64)
             part >>= shift  # arithmetic shift: floor division, for negative numbers too
             quotient = word // base
+            # i n + (c mod n) in one product, with c mod n = c − n ⌊c/n⌋
+            part -= quotient.view(np.int64)
             part *= numerator
-            part += (word - quotient * base).view(np.int64)
+            part += word.view(np.int64)
             word[...] = quotient
         self._bound = ((self._bound << shift) + denominator - 1) // numerator
         self._depth += 1
@@ -127,16 +129,17 @@ class InformationBuffer:
             return
         if self._depth == 0:
             raise IndexError("the information buffer is empty: nothing is left to undo")
-        base, digit_mask = np.int64(numerator), np.uint64(denominator - 1)
+        base, mask = np.int64(numerator), np.int64(denominator - 1)
         for block in blocks(self.size):
-            part, word = values[block], self._words[block]
+            part, word = values[block], self._words[block].view(np.int64)
             quotient = part // base
-            word *= np.uint64(numerator)
-            word += (part - quotient * base).view(np.uint64)
-            part[...] = quotient
-            part <<= shift
-            part |= (word & digit_mask).view(np.int64)
-            word >>= np.uint64(shift)
+            # c n + (i mod n) in one product, with i mod n = i − n ⌊i/n⌋
+            word -= quotient
+            word *= base
+            word += part
+            np.left_shift(quotient, shift, out=part)
+            part |= word & mask
+            self._words[block] >>= np.uint64(shift)
         self._bound = (self._bound * numerator + numerator - 1) >> shift
         self._depth -= 1
         self.information -= self.size * math.log2(denominator / numerator)

@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import FixedPointOverflowError, NonFiniteError, ReversalError, RevlearnError
-from .fixed_point import checksum
-from .gradients import AutogradGradients, Loss, Pullback, Vector
-from .optimizers.base import Adjoint, ExactRun, Optimizer
+from .gradients import AutogradGradients, Loss, Vector
+from .optimizers import Adjoint, ExactRun, Optimizer
 from .parameters import Layout, Nest
 from .progress import progress
 from .schedules import expand_all
@@ -33,7 +32,7 @@ class Setup:
         optimizer: Optimizer,
         steps: int,
         fraction_bits: int,
-        callback: Callback | None,
+        callback: Callback | None = None,
     ):
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"optimizer must be one of revlearn's, not {type(optimizer)}")
@@ -61,6 +60,30 @@ class Setup:
         schedules = expand_all(self.optimizer, self.weights, self.steps)
         self.schedule_names = list(schedules)
         return [*slots.values(), self.hyper.flatten(hyper), *schedules.values()]
+
+    def start(self, *arguments: NDArray) -> tuple[ExactRun, Vector, dict[str, tuple[int, ...]]]:
+        """Return the run at its start, the hyperparameters, and the shapes of schedules."""
+        count = len(self.slots)
+        state, hyper = dict(zip(self.slots, arguments[:count], strict=True)), arguments[count]
+        schedules = dict(zip(self.schedule_names, arguments[count + 1 :], strict=True))
+        with _locating(self, None):
+            run = self.optimizer.start(state, schedules, self.weights, self.fraction_bits)
+        return run, hyper, {name: rows.shape for name, rows in schedules.items()}
+
+    def adjoint(
+        self, d_weights: Vector, num_hyper: int, schedule_shapes: dict[str, tuple[int, ...]]
+    ) -> Adjoint:
+        """Return the adjoint at the end of a run."""
+        size = self.weights.size
+        d_weights = np.asarray(d_weights, dtype=np.float64)
+        if d_weights.shape != (size,):
+            raise ValueError(f"d_weights has shape {d_weights.shape}, expected ({size},)")
+        return Adjoint(
+            slots={slot: np.zeros(size) for slot in self.optimizer.slots}
+            | {"weights": d_weights.copy()},
+            hyper=np.zeros(num_hyper),
+            schedules={name: np.zeros(shape) for name, shape in schedule_shapes.items()},
+        )
 
 
 class Tape:
@@ -163,34 +186,19 @@ class Tape:
             Derivatives with respect to the initial weights and slots, the hyperparameters of the
             loss, and every schedule.
         """
-        d_weights = np.asarray(d_weights, dtype=np.float64)
-        if d_weights.shape != (self.num_parameters,):
-            raise ValueError(
-                f"d_weights has shape {d_weights.shape}, expected ({self.num_parameters},)"
-            )
         run, setup = self._run.copy(), self._setup
-        adjoint = Adjoint(
-            slots={slot: np.zeros_like(d_weights) for slot in run.integers},
-            hyper=np.zeros(self._hyper.size if wrt_hyper else 0),
-            schedules={name: np.zeros(shape) for name, shape in self._schedule_shapes.items()},
+        adjoint = setup.adjoint(
+            d_weights, self._hyper.size if wrt_hyper else 0, self._schedule_shapes
         )
-        adjoint.slots["weights"] += d_weights
         gradients = setup.gradients
         for t in progress(range(self.steps)[::-1], self.steps, "backwards"):
-            later = {slot: run.values(slot) for slot in setup.optimizer.slots}
-            taken: list[tuple[Vector, Pullback]] = []
-
-            def with_pullback(
-                weights: Vector, t: int = t, taken: list[tuple[Vector, Pullback]] = taken
-            ) -> Vector:
-                taken.append(
-                    gradients.gradient_and_pullback(weights, self._hyper, t, wrt_hyper=wrt_hyper)
-                )
-                return taken[0][0]
-
+            run.pull_back_weights(t, adjoint)
             with self._way_back(run, t):
-                run.unstep(t, with_pullback)
-                [(gradient, pull_back_gradient)] = taken
+                run.undo_weights(t)
+                gradient, pull_back_gradient = gradients.gradient_and_pullback(
+                    run.values("weights"), self._hyper, t, wrt_hyper=wrt_hyper
+                )
+                run.undo_slots(t, gradient)
                 if not self._arrived(run, t):
                     # Traced for its derivative, a function may round differently than without.
                     # Take the step again and undo it with the very function that went forward.
@@ -201,14 +209,14 @@ class Tape:
                     only_rounding = difference <= _ROUNDING * np.linalg.norm(gradient)
                     if not (only_rounding and self._arrived(run, t)):
                         raise self._irreproducible(run, t)
-            run.pull_back(t, later, gradient, pull_back_gradient, adjoint)
+            adjoint.add(*pull_back_gradient(run.pull_back_slots(t, gradient, adjoint)))
         return adjoint
 
     def _gradient_at(self, t: int) -> Callable[[Vector], Vector]:
         return lambda weights: self._setup.gradients.gradient(weights, self._hyper, t)
 
     def _arrived(self, run: ExactRun, t: int) -> bool:
-        return checksum(*run.integers.values()) == int(self._checksums[t])
+        return run.checksum == int(self._checksums[t])
 
     @contextmanager
     def _way_back(self, run: ExactRun, t: int) -> Iterator[None]:
@@ -230,19 +238,22 @@ class Tape:
         ).at(step=t, leaf=leaf)
 
 
-def run_forwards(setup: Setup, *arguments: NDArray) -> Tape:
-    """Run training forwards on flat arrays."""
-    count = len(setup.slots)
-    state, hyper = dict(zip(setup.slots, arguments[:count], strict=True)), arguments[count]
-    schedules = dict(zip(setup.schedule_names, arguments[count + 1 :], strict=True))
-    layout = setup.weights
-    with _locating(setup, None):
-        run = setup.optimizer.start(state, schedules, layout, setup.fraction_bits)
+def record_run(setup: Setup, *arguments: NDArray) -> Tape:
+    """Run training forwards on flat arrays, and keep what it takes to go back."""
+    run, hyper, shapes = setup.start(*arguments)
     checksums = np.zeros(setup.steps, dtype=np.uint64)
+    for t in forwards(setup, run, hyper):
+        checksums[t] = run.checksum
+    return Tape(setup, hyper, shapes, run, checksums)
+
+
+def forwards(setup: Setup, run: ExactRun, hyper: Vector) -> Iterator[int]:
+    """Take every step of a run; yield its number before it is taken."""
+    layout = setup.weights
     for t in progress(range(setup.steps), setup.steps, "training"):
-        checksums[t] = checksum(*run.integers.values())
+        yield t
         gradient = setup.gradients.gradient(run.values("weights"), hyper, t)
-        if not np.isfinite(gradient).all():
+        if not np.isfinite(gradient @ gradient) and not np.isfinite(gradient).all():
             bad = int(np.argmin(np.isfinite(gradient)))
             raise NonFiniteError(
                 f"the gradient is {gradient[bad]}. Training diverged, or the loss is not "
@@ -257,8 +268,6 @@ def run_forwards(setup: Setup, *arguments: NDArray) -> Tape:
             )
         with _locating(setup, t):
             run.step(t, gradient)
-    shapes = {name: rows.shape for name, rows in schedules.items()}
-    return Tape(setup, hyper, shapes, run, checksums)
 
 
 @contextmanager

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from autograd.extend import defvjp_argnums, primitive
 from autograd.tracer import isbox
@@ -10,9 +12,9 @@ from numpy.typing import NDArray
 
 from .fixed_point import FRACTION_BITS
 from .gradients import Loss, Vector
-from .optimizers.base import Optimizer
+from .optimizers import Adjoint, Optimizer
 from .parameters import Nest
-from .tape import Callback, Setup, Tape, run_forwards
+from .tape import Callback, Setup, Tape, record_run
 
 
 def train(
@@ -93,9 +95,7 @@ def train(
     array([-0.41, -0.98, -1.32])
     """
     setup = Setup(loss, weights, hyper, optimizer, steps, fraction_bits, callback)
-    holder = _Holder(setup)
-    arguments = setup.flatten(weights, hyper, velocity=velocity, square=square)
-    return setup.weights.unflatten(_final_weights(holder, *arguments))
+    return differentiable(setup, record_run, weights, hyper, velocity=velocity, square=square)
 
 
 def record(
@@ -139,21 +139,60 @@ def record(
     arguments = setup.flatten(weights, hyper, velocity=velocity, square=square)
     if any(isbox(argument) for argument in arguments):
         raise TypeError("record keeps a run, it cannot be differentiated: call train instead")
-    return run_forwards(setup, *arguments)
+    return record_run(setup, *arguments)
+
+
+class FinishedRun(Protocol):
+    """What one way of training leaves, so that a derivative can be carried back through it."""
+
+    @property
+    def final_weights(self) -> Vector:
+        """Final weights as one flat vector."""
+        ...
+
+    def pull_back(self, d_weights: Vector, *, wrt_hyper: bool) -> Adjoint:
+        """Carry a derivative with respect to the final weights back; see :class:`Tape`."""
+        ...
+
+
+def differentiable(
+    setup: Setup, way: Callable[..., FinishedRun], weights: Nest, hyper: Nest, **slots: Nest
+) -> Nest:
+    """Train in one of the ways that there are, as one operation for autograd.
+
+    Parameters
+    ----------
+    setup : Setup
+        What is fixed about the run.
+    way : callable
+        From `setup` and its flat arrays to a finished run.
+    weights, hyper : nest
+        Initial weights and hyperparameters of the loss.
+    **slots : nest
+        Initial velocity and the like, or None.
+
+    Returns
+    -------
+    nest
+        Final weights.
+    """
+    arguments = setup.flatten(weights, hyper, **slots)
+    return setup.weights.unflatten(_final_weights(_Holder(setup, way), *arguments))
 
 
 @dataclass
 class _Holder:
-    """Carries the tape from the forward to the backward pass of one call."""
+    """Carries the finished run from the forward to the backward pass of one call."""
 
     setup: Setup
-    tape: Tape | None = None
+    way: Callable[..., FinishedRun]
+    finished: FinishedRun | None = None
 
 
 @primitive
 def _final_weights(holder: _Holder, *arguments: NDArray) -> Vector:
-    holder.tape = run_forwards(holder.setup, *arguments)
-    return holder.tape.final_weights
+    holder.finished = holder.way(holder.setup, *arguments)
+    return holder.finished.final_weights
 
 
 def _vjp_of_training(argnums, ans, args, kwargs):
@@ -167,8 +206,12 @@ def _vjp_of_training(argnums, ans, args, kwargs):
                 "second derivatives through training are not implemented: "
                 "revlearn.estimators.unrolled.train has them"
             )
-        adjoint = holder.tape.pull_back(d_weights, wrt_hyper=wrt_hyper)
-        parts = [*adjoint.slots.values(), adjoint.hyper, *adjoint.schedules.values()]
+        adjoint = holder.finished.pull_back(d_weights, wrt_hyper=wrt_hyper)
+        parts = [
+            *(adjoint.slots[slot] for slot in holder.setup.slots),
+            adjoint.hyper,
+            *adjoint.schedules.values(),
+        ]
         return [parts[argnum - 1] for argnum in argnums]
 
     return pull_back

@@ -1,5 +1,5 @@
 """Other ways to the same hypergradient."""
 
-from . import unrolled
+from . import checkpointed, unrolled
 
-__all__ = ["unrolled"]
+__all__ = ["checkpointed", "unrolled"]

@@ -26,11 +26,13 @@ import numpy as np
 from autograd.extend import defvjp, primitive
 from numpy.typing import NDArray
 
-from ..gradients import Pullback, Vector
+from ..gradients import Vector
 from ..information_buffer import InformationBuffer
 from ..parameters import Layout, plain
 from ..rounding_buffer import RoundingBuffer
-from .base import Adjoint, GradientAt, Optimizer, PiecewiseRun
+from .base import Optimizer
+from .exact_run import Adjoint, ExactRun
+from .parts import Part
 from .ratios import nearest_ratio, numerators
 
 BETA1_BITS, BETA2_BITS, DECAY_BITS = 16, 24, 30
@@ -96,15 +98,38 @@ class Adam(Optimizer):
             "correction2": _correction(_beta2(schedules["beta2"]), "beta2"),
         }
 
+    def fraction_bits(self, slot: str, fraction_bits: int) -> int:
+        """Return the bits after the binary point; see :class:`Optimizer`."""
+        return self.square_bits if slot == "square" else fraction_bits
+
+    def rates(
+        self, schedules: dict[str, NDArray[np.float64]], layout: Layout
+    ) -> dict[str, NDArray]:
+        """Return the schedules, with both decays as ratios; see :class:`Optimizer`."""
+        check_epsilon(schedules["epsilon"])
+        first = numerators(schedules["beta1"], BETA1_BITS, layout, name="beta1")
+        second = numerators(schedules["beta2"], BETA2_BITS, layout, name="beta2", above=0.5)
+        return schedules | {
+            "beta1": first / 2.0**BETA1_BITS,
+            "beta2": second / 2.0**BETA2_BITS,
+            "velocity_numerator": first,
+            "square_numerator": second,
+        }
+
     def start(
         self,
         state: dict[str, Vector],
         schedules: dict[str, NDArray[np.float64]],
         layout: Layout,
         fraction_bits: int,
-    ) -> ExactAdam:
+    ) -> ExactRun:
         """Round the initial state to integers; see :class:`Optimizer`."""
-        return ExactAdam(self, state, schedules, layout, fraction_bits)
+        check_square(state["square"], layout)
+        return super().start(state, schedules, layout, fraction_bits)
+
+    def part(self, *state: Any) -> ExactAdam:
+        """Return the rule on integers; see :class:`Optimizer`."""
+        return ExactAdam(self, *state)
 
     def float_step(
         self, state: dict[str, Any], gradient: Any, rates: dict[str, Any]
@@ -160,15 +185,16 @@ class AdamW(Adam):
         shrinkage = nearest_ratio(kept, DECAY_BITS, "1 − learning_rate·weight_decay", 0.5)
         return super().derived(schedules) | {"shrinkage": shrinkage}
 
-    def start(
-        self,
-        state: dict[str, Vector],
-        schedules: dict[str, NDArray[np.float64]],
-        layout: Layout,
-        fraction_bits: int,
-    ) -> ExactAdamW:
-        """Round the initial state to integers; see :class:`Optimizer`."""
-        return ExactAdamW(self, state, schedules, layout, fraction_bits)
+    def rates(
+        self, schedules: dict[str, NDArray[np.float64]], layout: Layout
+    ) -> dict[str, NDArray]:
+        """Return what Adam needs, and the decay of the weights as a ratio."""
+        ratio = np.rint(schedules["shrinkage"] * 2.0**DECAY_BITS).astype(np.int64)
+        return super().rates(schedules, layout) | {"weights_numerator": ratio}
+
+    def part(self, *state: Any) -> ExactAdamW:
+        """Return the rule on integers; see :class:`Optimizer`."""
+        return ExactAdamW(self, *state)
 
     def float_step(
         self, state: dict[str, Any], gradient: Any, rates: dict[str, Any]
@@ -178,28 +204,11 @@ class AdamW(Adam):
         return super().float_step(shrunk, gradient, rates)
 
 
-class ExactAdam(PiecewiseRun):
+class ExactAdam(Part):
     """Weights and both moments as integers, with a buffer of either kind."""
 
-    def __init__(
-        self,
-        optimizer: Adam,
-        state: dict[str, Vector],
-        schedules: dict[str, NDArray[np.float64]],
-        layout: Layout,
-        fraction_bits: int,
-    ):
-        bits = dict.fromkeys(state, fraction_bits) | {"square": optimizer.square_bits}
-        super().__init__(state, schedules, layout, bits)
-        refuse(self.integers["square"] < 0, layout, "an initial mean square is negative")
-        if not (self.rates["epsilon"] > 0.0).all():
-            raise ValueError("epsilon must be positive: where the mean square is 0 it stands alone")
-        self._numerators = {
-            "velocity": numerators(self.rates["beta1"], BETA1_BITS, layout, name="beta1"),
-            "square": numerators(self.rates["beta2"], BETA2_BITS, layout, name="beta2", above=0.5),
-        }
-        self._beta1 = self._numerators["velocity"] / 2.0**BETA1_BITS
-        self._beta2 = self._numerators["square"] / 2.0**BETA2_BITS
+    def __init__(self, optimizer: Adam, *state: Any):
+        super().__init__(optimizer, *state)
         for piece in self.pieces:
             size = piece.stop - piece.start
             self.buffers.setdefault("velocity", []).append(InformationBuffer(size, BETA1_BITS))
@@ -208,21 +217,24 @@ class ExactAdam(PiecewiseRun):
     def step(self, t: int, gradient: Vector) -> None:
         """Advance by one step; see :class:`ExactRun`."""
         for slot in ("velocity", "square"):
-            self.multiply(slot, self._numerators[slot][:, t])
+            self.multiply(slot, self.rates[f"{slot}_numerator"][:, t])
         self._add_gradient(t, gradient, 1.0)
         self.add("weights", self._direction(t), self._step_size(t))
 
-    def unstep(self, t: int, gradient_at: GradientAt) -> None:
-        """Undo one step; see :class:`ExactRun`."""
+    def undo_weights(self, t: int) -> None:
+        """Take the weights back; see :class:`ExactRun`."""
         self.add("weights", self._direction(t), -self._step_size(t))
-        self._add_gradient(t, gradient_at(self.values("weights")), -1.0)
+
+    def undo_slots(self, t: int, gradient: Vector) -> None:
+        """Take both moments back; see :class:`ExactRun`."""
+        self._add_gradient(t, gradient, -1.0)
         for slot in ("velocity", "square"):
-            self.divide(slot, self._numerators[slot][:, t])
+            self.divide(slot, self.rates[f"{slot}_numerator"][:, t])
 
     def _add_gradient(self, t: int, gradient: Vector, sign: float) -> None:
-        self.add("velocity", gradient, -sign * (1.0 - self._beta1[:, t]) * self.unit("velocity"))
-        squared = gradient * gradient
-        self.add("square", squared, sign * (1.0 - self._beta2[:, t]) * self.unit("square"))
+        first, second = (1.0 - self.rates[name][:, t] for name in ("beta1", "beta2"))
+        self.add("velocity", gradient, -sign * first * self.unit("velocity"))
+        self.add("square", gradient * gradient, sign * second * self.unit("square"))
 
     def _step_size(self, t: int) -> Vector:
         return self.rates["learning_rate"][:, t] * self.unit("weights")
@@ -236,28 +248,20 @@ class ExactAdam(PiecewiseRun):
             velocity[piece] /= rates["correction1"] * root
         return velocity
 
-    def pull_back(
-        self,
-        t: int,
-        later: dict[str, Vector],
-        gradient: Vector,
-        pull_back_gradient: Pullback,
-        adjoint: Adjoint,
-    ) -> None:
-        """Carry the adjoint back; see :class:`ExactRun`."""
-        before = {slot: self.values(slot) for slot in ("velocity", "square")}
-        cotangent = np.empty_like(gradient)
-        slopes = {name: np.zeros(len(self.pieces)) for name in adjoint.schedules}
+    def pull_back_weights(self, t: int, adjoint: Adjoint) -> None:
+        """Carry the adjoint back over w + α·direction; see :class:`ExactRun`."""
+        velocity, square = self.values("velocity"), self.values("square")
+        names = ("learning_rate", "correction1", "correction2", "epsilon")
+        slopes = {name: np.zeros(len(self.pieces)) for name in names}
         for i, piece in enumerate(self.pieces):
             rates = {name: rows[i, t] for name, rows in self.rates.items()}
             d_weights, d_velocity, d_square = (
                 adjoint.slots[slot][piece] for slot in ("weights", "velocity", "square")
             )
-            corrected = later["square"][piece] / rates["correction2"]
+            corrected = square[piece] / rates["correction2"]
             root = np.sqrt(corrected)
             total = root + rates["epsilon"]
-            direction = later["velocity"][piece] / rates["correction1"] / total
-            # w + α·direction
+            direction = velocity[piece] / rates["correction1"] / total
             slopes["learning_rate"][i] = d_weights @ direction
             d_direction = rates["learning_rate"] * d_weights
             d_velocity += d_direction / (rates["correction1"] * total)
@@ -267,76 +271,61 @@ class ExactAdam(PiecewiseRun):
             d_corrected = d_total * slope_of_root(root)
             d_square += d_corrected / rates["correction2"]
             slopes["correction2"][i] = -(d_corrected @ corrected) / rates["correction2"]
-            # the two moving averages
-            beta1, beta2, own = self._beta1[i, t], self._beta2[i, t], gradient[piece]
-            slopes["beta1"][i] = d_velocity @ (before["velocity"][piece] + own)
-            slopes["beta2"][i] = d_square @ (before["square"][piece] - own * own)
-            cotangent[piece] = 2.0 * (1.0 - beta2) * d_square * own - (1.0 - beta1) * d_velocity
-            d_velocity *= beta1
-            d_square *= beta2
         for name, slope in slopes.items():
-            self.accumulate(adjoint, name, t, slope)
-        to_weights, to_hyper = pull_back_gradient(cotangent)
-        adjoint.slots["weights"] += to_weights
-        adjoint.hyper += to_hyper
+            adjoint.accumulate(name, t, slope)
+
+    def pull_back_slots(self, t: int, gradient: Vector, adjoint: Adjoint) -> Vector:
+        """Carry the adjoint back over the two moving averages; see :class:`ExactRun`."""
+        d_velocity, d_square = adjoint.slots["velocity"], adjoint.slots["square"]
+        beta1, beta2 = (self.spread(self.rates[name][:, t]) for name in ("beta1", "beta2"))
+        slope1 = self.dots(d_velocity, self.values("velocity") + gradient)
+        slope2 = self.dots(d_square, self.values("square") - gradient * gradient)
+        adjoint.accumulate("beta1", t, slope1)
+        adjoint.accumulate("beta2", t, slope2)
+        cotangent = 2.0 * (1.0 - beta2) * d_square * gradient - (1.0 - beta1) * d_velocity
+        d_velocity *= beta1
+        d_square *= beta2
+        return cotangent
 
 
 class ExactAdamW(ExactAdam):
     """The same, with weights that decay through a buffer of their own."""
 
-    def __init__(
-        self,
-        optimizer: Adam,
-        state: dict[str, Vector],
-        schedules: dict[str, NDArray[np.float64]],
-        layout: Layout,
-        fraction_bits: int,
-    ):
-        super().__init__(optimizer, state, schedules, layout, fraction_bits)
-        self._numerators["weights"] = np.rint(self.rates["shrinkage"] * 2.0**DECAY_BITS).astype(
-            np.int64
-        )
+    def __init__(self, optimizer: AdamW, *state: Any):
+        super().__init__(optimizer, *state)
         self.buffers["weights"] = [
             RoundingBuffer(piece.stop - piece.start, DECAY_BITS) for piece in self.pieces
         ]
 
     def step(self, t: int, gradient: Vector) -> None:
         """Advance by one step; see :class:`ExactRun`."""
-        self.multiply("weights", self._numerators["weights"][:, t])
+        self.multiply("weights", self.rates["weights_numerator"][:, t])
         super().step(t, gradient)
 
-    def unstep(self, t: int, gradient_at: GradientAt) -> None:
-        """Undo one step; see :class:`ExactRun`."""
+    def undo_weights(self, t: int) -> None:
+        """Take the weights back; see :class:`ExactRun`."""
+        super().undo_weights(t)
+        self.divide("weights", self.rates["weights_numerator"][:, t])
 
-        def before_decay(_: Vector) -> Vector:
-            self.divide("weights", self._numerators["weights"][:, t])
-            return gradient_at(self.values("weights"))
-
-        super().unstep(t, before_decay)
-
-    def pull_back(
-        self,
-        t: int,
-        later: dict[str, Vector],
-        gradient: Vector,
-        pull_back_gradient: Pullback,
-        adjoint: Adjoint,
-    ) -> None:
-        """Carry the adjoint back; see :class:`ExactRun`."""
+    def pull_back_slots(self, t: int, gradient: Vector, adjoint: Adjoint) -> Vector:
+        """Carry the adjoint back over the decay, too; see :class:`ExactRun`."""
         d_weights = adjoint.slots["weights"]
-
-        def through_decay(cotangent: Vector) -> tuple[Vector, Vector]:
-            self.accumulate(adjoint, "shrinkage", t, self.dots(d_weights, self.values("weights")))
-            d_weights[...] *= self.spread(self.rates["shrinkage"][:, t])
-            return pull_back_gradient(cotangent)
-
-        super().pull_back(t, later, gradient, through_decay, adjoint)
+        adjoint.accumulate("shrinkage", t, self.dots(d_weights, self.values("weights")))
+        d_weights *= self.spread(self.rates["shrinkage"][:, t])
+        return super().pull_back_slots(t, gradient, adjoint)
 
 
-def refuse(bad: NDArray[np.bool_], layout: Layout, message: str) -> None:
-    """Raise a ValueError that names the first number of a flat vector that is bad, if any is."""
-    if bad.any():
-        raise ValueError(f"{message}, at {layout.name_of(int(np.argmax(bad)))}")
+def check_square(square: Vector, layout: Layout) -> None:
+    """Refuse an initial mean square that is negative."""
+    if (square < 0.0).any():
+        where = layout.name_of(int(np.argmax(square < 0.0)))
+        raise ValueError(f"an initial mean square is negative, at {where}")
+
+
+def check_epsilon(epsilon: NDArray[np.float64]) -> None:
+    """Refuse a schedule of epsilon that is not positive."""
+    if not (epsilon > 0.0).all():
+        raise ValueError("epsilon must be positive: where the mean square is 0 it stands alone")
 
 
 def _beta1(values: Any) -> Any:

@@ -17,9 +17,11 @@ import numpy as np
 from autograd.core import make_vjp
 from numpy.typing import NDArray
 
-from ..gradients import Pullback, Vector
+from ..gradients import Vector
 from ..parameters import Layout
-from .base import Adjoint, ExactRun, GradientAt, Optimizer
+from .base import Optimizer
+from .exact_run import Adjoint, ExactRun
+from .parts import Part
 
 
 class Clipped(Optimizer):
@@ -52,6 +54,10 @@ class Clipped(Optimizer):
         """Return the clipped gradient; see :class:`Optimizer`."""
         return clip(self.optimizer.transformed(gradient, rates), rates["threshold"])
 
+    def part(self, *state: Any) -> Part:
+        """Return the other optimizer's rule on integers; see :class:`Optimizer`."""
+        return self.optimizer.part(*state)
+
     def start(
         self,
         state: dict[str, Vector],
@@ -83,36 +89,46 @@ class ExactClipped(ExactRun):
         self._run, self._threshold = run, threshold
         self.integers = run.integers
 
+    @property
+    def checksum(self) -> int:
+        """Of the slots; see :class:`ExactRun`."""
+        return self._run.checksum
+
     def step(self, t: int, gradient: Vector) -> None:
         """Advance by one step; see :class:`ExactRun`."""
         self._run.step(t, clip(gradient, self._threshold[t]))
 
-    def unstep(self, t: int, gradient_at: GradientAt) -> None:
-        """Undo one step; see :class:`ExactRun`."""
-        self._run.unstep(t, lambda weights: clip(gradient_at(weights), self._threshold[t]))
+    def undo_weights(self, t: int) -> None:
+        """Take the weights back; see :class:`ExactRun`."""
+        self._run.undo_weights(t)
 
-    def pull_back(
-        self,
-        t: int,
-        later: dict[str, Vector],
-        gradient: Vector,
-        pull_back_gradient: Pullback,
-        adjoint: Adjoint,
-    ) -> None:
+    def undo_slots(self, t: int, gradient: Vector) -> None:
+        """Take the slots back; see :class:`ExactRun`."""
+        self._run.undo_slots(t, clip(gradient, self._threshold[t]))
+
+    def pull_back_weights(self, t: int, adjoint: Adjoint) -> None:
         """Carry the adjoint back; see :class:`ExactRun`."""
+        self._run.pull_back_weights(t, adjoint)
+
+    def pull_back_slots(self, t: int, gradient: Vector, adjoint: Adjoint) -> Vector:
+        """Carry the adjoint back, through the clipping, too; see :class:`ExactRun`."""
         joint = np.append(gradient, self._threshold[t])
         pull_back_clipping, clipped = make_vjp(lambda joint: clip(joint[:-1], joint[-1]), joint)
-
-        def through_clipping(cotangent: Vector) -> tuple[Vector, Vector]:
-            both = pull_back_clipping(cotangent)
-            adjoint.schedules["threshold"][0, t] += both[-1]
-            return pull_back_gradient(both[:-1])
-
-        self._run.pull_back(t, later, clipped, through_clipping, adjoint)
+        both = pull_back_clipping(self._run.pull_back_slots(t, clipped, adjoint))
+        adjoint.schedules["threshold"][0, t] += both[-1]
+        return both[:-1]
 
     def copy(self) -> ExactClipped:
         """Return an independent run in the same state."""
         return ExactClipped(self._run.copy(), self._threshold)
+
+    def without_buffers(self) -> ExactClipped:
+        """Return an independent run that keeps nothing; see :class:`ExactRun`."""
+        return ExactClipped(self._run.without_buffers(), self._threshold)
+
+    def restore(self, integers: dict[str, NDArray[np.int64]]) -> None:
+        """Set the whole state; see :class:`ExactRun`."""
+        self._run.restore(integers)
 
     def values(self, slot: str) -> Vector:
         """Return ``"weights"`` or a slot as real numbers."""

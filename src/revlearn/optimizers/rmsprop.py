@@ -19,12 +19,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..gradients import Pullback, Vector
+from ..gradients import Vector
 from ..information_buffer import InformationBuffer
 from ..parameters import Layout
 from ..rounding_buffer import RoundingBuffer
-from .adam import refuse, slope_of_root, square_root
-from .base import Adjoint, GradientAt, Optimizer, PiecewiseRun
+from .adam import check_epsilon, check_square, slope_of_root, square_root
+from .base import Optimizer
+from .exact_run import Adjoint, ExactRun
+from .parts import Part
 from .ratios import nearest_ratio, numerators
 
 MOMENTUM_BITS, DECAY_BITS = 16, 24
@@ -79,15 +81,38 @@ class RMSprop(Optimizer):
         }
         self.square_bits = square_bits
 
+    def fraction_bits(self, slot: str, fraction_bits: int) -> int:
+        """Return the bits after the binary point; see :class:`Optimizer`."""
+        return self.square_bits if slot == "square" else fraction_bits
+
+    def rates(
+        self, schedules: dict[str, NDArray[np.float64]], layout: Layout
+    ) -> dict[str, NDArray]:
+        """Return the schedules, with momentum and decay as ratios; see :class:`Optimizer`."""
+        check_epsilon(schedules["epsilon"])
+        momentum = numerators(schedules["momentum"], MOMENTUM_BITS, layout)
+        decay = numerators(schedules["decay"], DECAY_BITS, layout, name="decay", above=0.5)
+        return schedules | {
+            "momentum": momentum / 2.0**MOMENTUM_BITS,
+            "decay": decay / 2.0**DECAY_BITS,
+            "velocity_numerator": momentum,
+            "square_numerator": decay,
+        }
+
     def start(
         self,
         state: dict[str, Vector],
         schedules: dict[str, NDArray[np.float64]],
         layout: Layout,
         fraction_bits: int,
-    ) -> ExactRMSprop:
+    ) -> ExactRun:
         """Round the initial state to integers; see :class:`Optimizer`."""
-        return ExactRMSprop(self, state, schedules, layout, fraction_bits)
+        check_square(state["square"], layout)
+        return super().start(state, schedules, layout, fraction_bits)
+
+    def part(self, *state: Any) -> ExactRMSprop:
+        """Return the rule on integers; see :class:`Optimizer`."""
+        return ExactRMSprop(self, *state)
 
     def float_step(
         self, state: dict[str, Any], gradient: Any, rates: dict[str, Any]
@@ -102,26 +127,11 @@ class RMSprop(Optimizer):
         return {"weights": weights, "velocity": velocity, "square": square}
 
 
-class ExactRMSprop(PiecewiseRun):
+class ExactRMSprop(Part):
     """Weights, velocity and mean square as integers, with a buffer of either kind."""
 
-    def __init__(
-        self,
-        optimizer: RMSprop,
-        state: dict[str, Vector],
-        schedules: dict[str, NDArray[np.float64]],
-        layout: Layout,
-        fraction_bits: int,
-    ):
-        bits = dict.fromkeys(state, fraction_bits) | {"square": optimizer.square_bits}
-        super().__init__(state, schedules, layout, bits)
-        refuse(self.integers["square"] < 0, layout, "an initial mean square is negative")
-        if not (self.rates["epsilon"] > 0.0).all():
-            raise ValueError("epsilon must be positive: where the mean square is 0 it stands alone")
-        self._momenta = numerators(self.rates["momentum"], MOMENTUM_BITS, layout)
-        self._decays = numerators(self.rates["decay"], DECAY_BITS, layout, name="decay", above=0.5)
-        self._momentum = self._momenta / 2.0**MOMENTUM_BITS
-        self._decay = self._decays / 2.0**DECAY_BITS
+    def __init__(self, optimizer: RMSprop, *state: Any):
+        super().__init__(optimizer, *state)
         for piece in self.pieces:
             size = piece.stop - piece.start
             self.buffers.setdefault("velocity", []).append(InformationBuffer(size, MOMENTUM_BITS))
@@ -129,67 +139,55 @@ class ExactRMSprop(PiecewiseRun):
 
     def step(self, t: int, gradient: Vector) -> None:
         """Advance by one step; see :class:`ExactRun`."""
-        self.multiply("square", self._decays[:, t])
+        self.multiply("square", self.rates["square_numerator"][:, t])
         self._add_square(t, gradient, 1.0)
-        self.multiply("velocity", self._momenta[:, t])
+        self.multiply("velocity", self.rates["velocity_numerator"][:, t])
         self._add_normalised(t, gradient, -1.0)
         self.add("weights", self.integers["velocity"], self.rates["learning_rate"][:, t])
 
-    def unstep(self, t: int, gradient_at: GradientAt) -> None:
-        """Undo one step; see :class:`ExactRun`."""
+    def undo_weights(self, t: int) -> None:
+        """Take the weights back; see :class:`ExactRun`."""
         self.add("weights", self.integers["velocity"], -self.rates["learning_rate"][:, t])
-        gradient = gradient_at(self.values("weights"))
+
+    def undo_slots(self, t: int, gradient: Vector) -> None:
+        """Take velocity and mean square back; see :class:`ExactRun`."""
         self._add_normalised(t, gradient, 1.0)
-        self.divide("velocity", self._momenta[:, t])
+        self.divide("velocity", self.rates["velocity_numerator"][:, t])
         self._add_square(t, gradient, -1.0)
-        self.divide("square", self._decays[:, t])
+        self.divide("square", self.rates["square_numerator"][:, t])
 
     def _add_square(self, t: int, gradient: Vector, sign: float) -> None:
-        self.add(
-            "square", gradient * gradient, sign * (1.0 - self._decay[:, t]) * self.unit("square")
-        )
+        share = sign * (1.0 - self.rates["decay"][:, t])
+        self.add("square", gradient * gradient, share * self.unit("square"))
 
     def _add_normalised(self, t: int, gradient: Vector, sign: float) -> None:
-        root = np.sqrt(self.values("square"))
-        root += self.spread(self.rates["epsilon"][:, t])
-        self.add(
-            "velocity", gradient / root, np.full(len(self.pieces), sign * self.unit("velocity"))
-        )
+        units = np.full(len(self.pieces), sign * self.unit("velocity"))
+        self.add("velocity", gradient / self._total(t, np.sqrt(self.values("square"))), units)
 
-    def pull_back(
-        self,
-        t: int,
-        later: dict[str, Vector],
-        gradient: Vector,
-        pull_back_gradient: Pullback,
-        adjoint: Adjoint,
-    ) -> None:
-        """Carry the adjoint back; see :class:`ExactRun`."""
-        before = {slot: self.values(slot) for slot in ("velocity", "square")}
-        cotangent = np.empty_like(gradient)
-        slopes = {name: np.zeros(len(self.pieces)) for name in adjoint.schedules}
-        for i, piece in enumerate(self.pieces):
-            d_weights, d_velocity, d_square = (
-                adjoint.slots[slot][piece] for slot in ("weights", "velocity", "square")
-            )
-            # w + α v
-            slopes["learning_rate"][i] = d_weights @ later["velocity"][piece]
-            d_velocity += self.rates["learning_rate"][i, t] * d_weights
-            # γ v − g / (root + ε)
-            own, root = gradient[piece], np.sqrt(later["square"][piece])
-            total = root + self.rates["epsilon"][i, t]
-            slopes["momentum"][i] = d_velocity @ before["velocity"][piece]
-            d_total = d_velocity * own / (total * total)
-            slopes["epsilon"][i] = d_total.sum()
-            d_square += d_total * slope_of_root(root)
-            # the moving average
-            decay = self._decay[i, t]
-            slopes["decay"][i] = d_square @ (before["square"][piece] - own * own)
-            cotangent[piece] = 2.0 * (1.0 - decay) * d_square * own - d_velocity / total
-            d_velocity *= self._momentum[i, t]
-            d_square *= decay
-        for name, slope in slopes.items():
-            self.accumulate(adjoint, name, t, slope)
-        to_weights, to_hyper = pull_back_gradient(cotangent)
-        adjoint.slots["weights"] += to_weights
-        adjoint.hyper += to_hyper
+    def _total(self, t: int, root: Vector) -> Vector:
+        return root + self.spread(self.rates["epsilon"][:, t])
+
+    def pull_back_weights(self, t: int, adjoint: Adjoint) -> None:
+        """Carry the adjoint back over w + α v; see :class:`ExactRun`."""
+        d_weights, d_velocity = adjoint.slots["weights"], adjoint.slots["velocity"]
+        adjoint.accumulate("learning_rate", t, self.dots(d_weights, self.values("velocity")))
+        d_velocity += self.spread(self.rates["learning_rate"][:, t]) * d_weights
+
+    def pull_back_slots(self, t: int, gradient: Vector, adjoint: Adjoint) -> Vector:
+        """Carry the adjoint back over γ v − g / (root + ε) and the mean; see :class:`ExactRun`."""
+        d_velocity, d_square = adjoint.slots["velocity"], adjoint.slots["square"]
+        momentum, decay = (self.spread(self.rates[name][:, t]) for name in ("momentum", "decay"))
+        before, squared, unit = self.values("square"), gradient * gradient, self.unit("square")
+        # The mean square after the step, rounded as the step did: where it is tiny, this matters.
+        later = np.rint(decay * before * unit) + np.rint((1.0 - decay) * squared * unit)
+        root = np.sqrt(later / unit)
+        total = self._total(t, root)
+        adjoint.accumulate("momentum", t, self.dots(d_velocity, self.values("velocity")))
+        d_total = d_velocity * gradient / (total * total)
+        adjoint.accumulate("epsilon", t, np.array([d_total[piece].sum() for piece in self.pieces]))
+        d_square += d_total * slope_of_root(root)
+        adjoint.accumulate("decay", t, self.dots(d_square, before - squared))
+        cotangent = 2.0 * (1.0 - decay) * d_square * gradient - d_velocity / total
+        d_velocity *= momentum
+        d_square *= decay
+        return cotangent

@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..gradients import Pullback, Vector
+from ..gradients import Vector
 from ..information_buffer import InformationBuffer
 from ..parameters import Layout
-from .base import Adjoint, GradientAt, Optimizer, PiecewiseRun
+from .base import Optimizer
+from .exact_run import Adjoint
+from .parts import Part
 from .ratios import nearest_ratio, numerators
 
 
@@ -80,15 +82,18 @@ class SGD(Optimizer):
         self.dampening = dampening
         self.momentum_bits = momentum_bits
 
-    def start(
-        self,
-        state: dict[str, Vector],
-        schedules: dict[str, NDArray[np.float64]],
-        layout: Layout,
-        fraction_bits: int,
-    ) -> ExactSGD:
-        """Round the initial state to integers; see :class:`Optimizer`."""
-        return ExactSGD(self, state, schedules, layout, fraction_bits)
+    def rates(
+        self, schedules: dict[str, NDArray[np.float64]], layout: Layout
+    ) -> dict[str, NDArray]:
+        """Return the schedules, with the momentum as a ratio; see :class:`Optimizer`."""
+        ratio = numerators(schedules["momentum"], self.momentum_bits, layout)
+        momentum = ratio / 2.0**self.momentum_bits
+        gain = self.gain(momentum) * np.ones_like(momentum)
+        return schedules | {"momentum": momentum, "numerator": ratio, "gain": gain}
+
+    def part(self, *state: Any) -> ExactSGD:
+        """Return the rule on integers; see :class:`Optimizer`."""
+        return ExactSGD(self, *state)
 
     def float_step(
         self, state: dict[str, Any], gradient: Any, rates: dict[str, Any]
@@ -104,58 +109,47 @@ class SGD(Optimizer):
         return 1.0 - (momentum if self.dampening is None else self.dampening)
 
 
-class ExactSGD(PiecewiseRun):
+class ExactSGD(Part):
     """Weights and velocity as integers, and the buffers that make the momentum reversible."""
 
-    def __init__(
-        self,
-        optimizer: SGD,
-        state: dict[str, Vector],
-        schedules: dict[str, NDArray[np.float64]],
-        layout: Layout,
-        fraction_bits: int,
-    ):
-        super().__init__(state, schedules, layout, dict.fromkeys(state, fraction_bits))
-        bits = optimizer.momentum_bits
+    def __init__(self, optimizer: SGD, *state: Any):
+        super().__init__(optimizer, *state)
         self._dampened = optimizer.dampening is not None
-        self._numerators = numerators(self.rates["momentum"], bits, layout)
-        self._momentum = self._numerators / 2.0**bits
-        self._gain = optimizer.gain(self._momentum) * np.ones_like(self._momentum)
         self.buffers["velocity"] = [
-            InformationBuffer(piece.stop - piece.start, bits) for piece in self.pieces
+            InformationBuffer(piece.stop - piece.start, optimizer.momentum_bits)
+            for piece in self.pieces
         ]
 
     def step(self, t: int, gradient: Vector) -> None:
         """Advance by one step; see :class:`ExactRun`."""
-        self.multiply("velocity", self._numerators[:, t])
-        self.add("velocity", gradient, -self._gain[:, t] * self.unit("velocity"))
+        self.multiply("velocity", self.rates["numerator"][:, t])
+        self.add("velocity", gradient, -self.rates["gain"][:, t] * self.unit("velocity"))
         self.add("weights", self.integers["velocity"], self.rates["learning_rate"][:, t])
 
-    def unstep(self, t: int, gradient_at: GradientAt) -> None:
-        """Undo one step; see :class:`ExactRun`."""
+    def undo_weights(self, t: int) -> None:
+        """Take the weights back; see :class:`ExactRun`."""
         self.add("weights", self.integers["velocity"], -self.rates["learning_rate"][:, t])
-        gradient = gradient_at(self.values("weights"))
-        self.add("velocity", gradient, self._gain[:, t] * self.unit("velocity"))
-        self.divide("velocity", self._numerators[:, t])
 
-    def pull_back(
-        self,
-        t: int,
-        later: dict[str, Vector],
-        gradient: Vector,
-        pull_back_gradient: Pullback,
-        adjoint: Adjoint,
-    ) -> None:
-        """Carry the adjoint back (the paper's Algorithm 2, corrected); see :class:`ExactRun`."""
+    def undo_slots(self, t: int, gradient: Vector) -> None:
+        """Take the velocity back; see :class:`ExactRun`."""
+        self.add("velocity", gradient, self.rates["gain"][:, t] * self.unit("velocity"))
+        self.divide("velocity", self.rates["numerator"][:, t])
+
+    # The paper's Algorithm 2, corrected: the halves of a step, latest first.
+
+    def pull_back_weights(self, t: int, adjoint: Adjoint) -> None:
+        """Carry the adjoint back over w + α v; see :class:`ExactRun`."""
         d_weights, d_velocity = adjoint.slots["weights"], adjoint.slots["velocity"]
-        self.accumulate(adjoint, "learning_rate", t, self.dots(d_weights, later["velocity"]))
+        adjoint.accumulate("learning_rate", t, self.dots(d_weights, self.values("velocity")))
         d_velocity += self.spread(self.rates["learning_rate"][:, t]) * d_weights
+
+    def pull_back_slots(self, t: int, gradient: Vector, adjoint: Adjoint) -> Vector:
+        """Carry the adjoint back over γ v − (1 − γ) g; see :class:`ExactRun`."""
+        d_velocity = adjoint.slots["velocity"]
         slopes = self.dots(d_velocity, self.values("velocity"))
         if not self._dampened:
             slopes += self.dots(d_velocity, gradient)
-        self.accumulate(adjoint, "momentum", t, slopes)
-        cotangent = d_velocity * self.spread(-self._gain[:, t])
-        d_velocity *= self.spread(self._momentum[:, t])
-        to_weights, to_hyper = pull_back_gradient(cotangent)
-        d_weights += to_weights
-        adjoint.hyper += to_hyper
+        adjoint.accumulate("momentum", t, slopes)
+        cotangent = d_velocity * self.spread(-self.rates["gain"][:, t])
+        d_velocity *= self.spread(self.rates["momentum"][:, t])
+        return cotangent

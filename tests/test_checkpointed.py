@@ -1,0 +1,130 @@
+"""Checkpointing: the same hypergradient, with as few states and steps as theory says."""
+
+from functools import cache
+from math import comb
+
+import autograd.numpy as np
+import pytest
+from autograd import value_and_grad
+from hypothesis import given
+from hypothesis import strategies as st
+
+import revlearn as rl
+from revlearn.estimators import checkpointed
+from revlearn.gradients import AutogradGradients
+from revlearn.optimizers.parts import Rounding
+
+
+def loss(weights, hyper, t):
+    return np.sum(np.cos(weights * (1.0 + 0.1 * t))) + 0.5 * hyper * np.sum(weights**2)
+
+
+def objective(train, steps, **options):
+    def of(hyper):
+        optimizer = rl.SGD(hyper["rates"], hyper["momenta"])
+        final = train(loss, hyper["start"], hyper["penalty"], optimizer, steps, **options)
+        return np.sum(final**2)
+
+    return of
+
+
+def hyperparameters(steps):
+    random = np.random.RandomState(steps)
+    return {
+        "rates": 0.1 * random.rand(steps),
+        "momenta": 0.5 + 0.4 * random.rand(steps),
+        "start": random.randn(3),
+        "penalty": 0.3,
+    }
+
+
+@pytest.mark.parametrize("checkpoints", ["all", "sqrt", "log", 1, 2, 5])
+@pytest.mark.parametrize("steps", [0, 1, 2, 3, 13, 40])
+def test_the_derivative_is_that_of_exact_reversal(checkpoints, steps):
+    at = hyperparameters(steps)
+    way = objective(checkpointed.train, steps, checkpoints=checkpoints)
+    value, found = value_and_grad(way)(at)
+    expected_value, expected = value_and_grad(objective(rl.train, steps))(at)
+    assert value == pytest.approx(expected_value, rel=1e-9)
+    for name, slope in expected.items():
+        assert found[name] == pytest.approx(slope, rel=1e-7, abs=1e-12), name
+
+
+@cache
+def fewest_steps(length, states):
+    """How many steps it takes to have every state of a run once, latest first: all ways tried."""
+    if length <= 1:
+        return 0
+    if states == 1:
+        return length * (length - 1) // 2
+    return min(
+        first + fewest_steps(length - first, states - 1) + fewest_steps(first, states)
+        for first in range(1, length)
+    )
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7, 24, 60])
+@pytest.mark.parametrize("states", [1, 2, 3, 5, 9, 60])
+def test_no_way_keeps_as_few_states_and_takes_fewer_steps(steps, states, monkeypatch):
+    taken, most = [], 0
+    gradient, keep = AutogradGradients.gradient, checkpointed.Checkpointed._keep
+
+    def counted(self, weights, hyper, t):
+        taken.append(t)
+        return gradient(self, weights, hyper, t)
+
+    def watched(self, t, stop):
+        nonlocal most
+        following = keep(self, t, stop)
+        most = max(most, len(self._kept))
+        return following
+
+    monkeypatch.setattr(AutogradGradients, "gradient", counted)
+    monkeypatch.setattr(checkpointed.Checkpointed, "_keep", watched)
+    value_and_grad(objective(checkpointed.train, steps, checkpoints=states))(hyperparameters(steps))
+    assert most <= states + 1  # one to work on
+    # Training takes the last step for the value. The way back takes every step, with its pullback.
+    assert len(taken) == fewest_steps(steps, states) + 1
+    most_repeated = max(taken.count(t) for t in range(steps))
+    assert most_repeated <= checkpointed.repetitions(steps, states)
+
+
+def test_states_and_repetitions_are_those_of_the_text():
+    assert checkpointed.count("all", 1000) == 1000
+    states = checkpointed.count("sqrt", 1000)
+    assert checkpointed.repetitions(1000, states) == 2
+    assert checkpointed.repetitions(1000, states - 1) == 3
+    assert comb(11 + 4, 4) >= 1000 > comb(11 + 3, 3)  # 11 states, each step at most 4 times
+    assert checkpointed.repetitions(1000, checkpointed.count("log", 1000)) == 4
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 2.5, "square"])
+def test_what_is_no_number_of_states_is_refused(wrong):
+    with pytest.raises(ValueError, match="checkpoints must be"):
+        checkpointed.train(loss, np.ones(3), 0.3, rl.SGD(0.1, 0.9), 3, checkpoints=wrong)
+
+
+def test_the_derivative_can_be_taken_again():
+    at = hyperparameters(20)
+    setup = rl.tape.Setup(loss, at["start"], 0.3, rl.SGD(0.1, 0.9), 20, 52)
+    run = checkpointed.Checkpointed(setup, *setup.flatten(at["start"], 0.3), states=4)
+    first, second = (run.pull_back(np.ones(3)) for _ in range(2))
+    assert np.array_equal(first.slots["weights"], second.slots["weights"])
+    assert np.array_equal(first.schedules["momentum"], second.schedules["momentum"])
+
+
+@given(
+    st.integers(-(2**62), 2**62),
+    st.integers(1, 32).flatmap(lambda bits: st.tuples(st.just(bits), st.integers(1, 2**bits))),
+)
+def test_products_without_a_buffer_are_rounded_to_the_nearest(number, ratio):
+    bits, numerator = ratio
+    values = np.array([number], dtype=np.int64)
+    Rounding(bits).multiply(values, numerator)
+    exact = number * numerator
+    assert abs((int(values[0]) << bits) - exact) <= 2 ** (bits - 1)
+
+
+def test_without_a_buffer_there_is_no_way_back():
+    with pytest.raises(TypeError, match="keeps no buffers"):
+        Rounding(16).divide(np.zeros(3, dtype=np.int64), 3)
