@@ -65,7 +65,9 @@ def contents(buffer):
     """Read the buffer as one unbounded integer per number."""
     values = [int(word) for word in buffer._words]
     for _, low in reversed(buffer._spilled):
-        values = [(value << 32) | int(digit) for value, digit in zip(values, low, strict=True)]
+        values = [
+            (value << 32) | int(digit) for value, digit in zip(values, low.get(), strict=True)
+        ]
     return values
 
 

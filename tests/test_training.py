@@ -361,6 +361,26 @@ def test_nothing_is_kept_once_the_graph_is_gone(monkeypatch):
         gc.enable()
 
 
+def test_what_spills_may_go_to_disk_and_comes_back(bowl, tmp_path):
+    loss, start = bowl
+    rule, steps = rl.SGD(0.01, 0.5), 300  # a bit a step: ten spills
+    in_memory = rl.record(loss, start, None, rule, steps)
+    on_disk = rl.record(loss, start, None, rule, steps, spill_to=tmp_path)
+    assert on_disk.num_bits == in_memory.num_bits > 64 * 8 + 200 * 8
+    assert not list(tmp_path.iterdir())  # the file has no name
+    for _ in range(2):
+        pairs = zip(in_memory.rewind(), on_disk.rewind(), strict=True)
+        for (_, weights, _), (_, from_disk, _) in pairs:
+            assert np.array_equal(weights["a"], from_disk["a"])
+
+    def objective(rate, **options):
+        return np.sum(rl.train(loss, start, None, rl.SGD(rate, 0.5), steps, **options)["a"])
+
+    assert grad(objective)(0.01) == grad(objective)(0.01, spill_to=tmp_path)
+    with pytest.raises(ValueError, match="existing folder"):
+        objective(0.01, spill_to=tmp_path / "missing")
+
+
 def test_the_callers_arrays_are_left_alone(bowl):
     loss, start = bowl
     before = onp.array(start["a"])

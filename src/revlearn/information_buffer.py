@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .fixed_point import blocks
+from .stores import InMemory, Store, Stored
 
 
 class InformationBuffer:
@@ -64,7 +65,8 @@ class InformationBuffer:
         self._words = np.zeros(size, dtype=np.uint64)
         self._bound = 0  # no word exceeds this
         self._depth = 0  # digits held
-        self._spilled: list[tuple[int, NDArray]] = []  # (depth, low bits of all words)
+        self._store: Store = InMemory()
+        self._spilled: list[tuple[int, Stored]] = []  # (depth, low bits of all words)
         # What stays must be large, or the rounding of the bound would waste memory.
         self._spill_bits = 32 if denominator_bits <= 16 else 16
 
@@ -75,7 +77,7 @@ class InformationBuffer:
 
     @property
     def num_bits(self) -> int:
-        """Bits of memory really occupied: the words and everything spilled."""
+        """Bits really occupied, in memory and on disk: the words and everything spilled."""
         return 8 * (self._words.nbytes + sum(low.nbytes for _, low in self._spilled))
 
     def multiply(self, values: NDArray[np.int64], numerator: int) -> None:
@@ -148,9 +150,14 @@ class InformationBuffer:
         if self._depth == 0:
             self._bound = 0  # rounding has widened it; a second run shall spill as the first did
 
+    def spill_to(self, store: Store) -> None:
+        """Put what is spilled from now on into a store, for example into a file."""
+        self._store = store
+
     def copy(self) -> InformationBuffer:
         """Return an independent buffer with the same content; spilled words are shared."""
         other = InformationBuffer(0, self.denominator_bits)
+        other._store = self._store
         other.information, other._bound, other._depth = self.information, self._bound, self._depth
         other._words, other._spilled = self._words.copy(), list(self._spilled)
         return other
@@ -168,12 +175,12 @@ class InformationBuffer:
 
     def _spill(self) -> None:
         kind = np.uint32 if self._spill_bits == 32 else np.uint16
-        self._spilled.append((self._depth, self._words.astype(kind)))
+        self._spilled.append((self._depth, self._store.put(self._words.astype(kind))))
         self._words >>= np.uint64(self._spill_bits)
         self._bound >>= self._spill_bits
 
     def _unspill(self) -> None:
         _, low = self._spilled.pop()
         self._words <<= np.uint64(self._spill_bits)
-        self._words |= low
+        self._words |= low.get()
         self._bound = ((self._bound + 1) << self._spill_bits) - 1

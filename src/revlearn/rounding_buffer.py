@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .fixed_point import blocks
+from .stores import Store
 
 
 class RoundingBuffer:
@@ -106,6 +107,9 @@ class RoundingBuffer:
             smallest[ambiguous] += self._bits.pop(int(np.count_nonzero(ambiguous)))
             values[block] = smallest
         self.information -= self.size * 2.0 * (1.0 - numerator / 2.0**self.denominator_bits)
+
+    def spill_to(self, store: Store) -> None:
+        """Do nothing: what the averages it is made for discard is little, and stays in memory."""
 
     def copy(self) -> RoundingBuffer:
         """Return an independent buffer with the same content."""

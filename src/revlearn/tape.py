@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from .optimizers import Adjoint, ExactRun, Optimizer
 from .parameters import Layout, Nest
 from .progress import progress
 from .schedules import expand_all
+from .stores import OnDisk
 
 Callback = Callable[[int, Nest, Nest, Nest], None]
 # By how much, relative to its length, a gradient may change with the way it is traced.
@@ -33,6 +36,7 @@ class Setup:
         steps: int,
         fraction_bits: int,
         callback: Callback | None = None,
+        spill_to: str | os.PathLike[str] | None = None,
     ):
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"optimizer must be one of revlearn's, not {type(optimizer)}")
@@ -46,6 +50,9 @@ class Setup:
         self.gradients = AutogradGradients(loss, self.weights, self.hyper)
         self.optimizer, self.steps = optimizer, steps
         self.fraction_bits, self.callback = fraction_bits, callback
+        if spill_to is not None and not Path(spill_to).is_dir():
+            raise ValueError(f"spill_to must be an existing folder, not {spill_to!r}")
+        self.spill_to = spill_to
         self.slots = ("weights", *optimizer.slots)
 
     def flatten(self, weights: Nest, hyper: Nest, **given: Nest) -> list[Any]:
@@ -68,6 +75,8 @@ class Setup:
         schedules = dict(zip(self.schedule_names, arguments[count + 1 :], strict=True))
         with _locating(self, None):
             run = self.optimizer.start(state, schedules, self.weights, self.fraction_bits)
+        if self.spill_to is not None:
+            run.spill_to(OnDisk(self.spill_to))
         return run, hyper, {name: rows.shape for name, rows in schedules.items()}
 
     def adjoint(
@@ -170,7 +179,9 @@ class Tape:
                 layout.unflatten(run.values("velocity")),
             )
 
-    def pull_back(self, d_weights: Vector, *, wrt_hyper: bool = True) -> Adjoint:
+    def pull_back(
+        self, d_weights: Vector, *, wrt_hyper: bool = True, last: bool = False
+    ) -> Adjoint:
         r"""Carry a derivative with respect to the final weights back through training.
 
         Parameters
@@ -179,6 +190,9 @@ class Tape:
             Derivative of the outer loss with respect to the final weights, flat.
         wrt_hyper : bool
             Whether the hyperparameters of the loss are wanted, too.
+        last : bool
+            The tape is not needed afterwards. Its state and buffers are used up instead of copied,
+            and it cannot be rewound any more.
 
         Returns
         -------
@@ -186,7 +200,7 @@ class Tape:
             Derivatives with respect to the initial weights and slots, the hyperparameters of the
             loss, and every schedule.
         """
-        run, setup = self._run.copy(), self._setup
+        run, setup = self._run if last else self._run.copy(), self._setup
         adjoint = setup.adjoint(
             d_weights, self._hyper.size if wrt_hyper else 0, self._schedule_shapes
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -28,6 +29,7 @@ def train(
     square: Nest = None,
     fraction_bits: int = FRACTION_BITS,
     callback: Callback | None = None,
+    spill_to: str | os.PathLike[str] | None = None,
 ) -> Nest:
     r"""Train, and return the final weights, differentiable with respect to everything.
 
@@ -58,6 +60,9 @@ def train(
     callback : callable, optional
         ``callback(t, weights, velocity, gradient)`` is called before each step's update, with
         the state before it and the gradient there.
+    spill_to : path, optional
+        Existing folder. Information buffers put all but one word per weight into a temporary file
+        there, so that a run may be longer than memory allows.
 
     Returns
     -------
@@ -94,7 +99,7 @@ def train(
     >>> np.round(grad(objective)(np.array([0.1, 0.2, 0.3])), 6)
     array([-0.41, -0.98, -1.32])
     """
-    setup = Setup(loss, weights, hyper, optimizer, steps, fraction_bits, callback)
+    setup = Setup(loss, weights, hyper, optimizer, steps, fraction_bits, callback, spill_to)
     return differentiable(setup, record_run, weights, hyper, velocity=velocity, square=square)
 
 
@@ -109,6 +114,7 @@ def record(
     square: Nest = None,
     fraction_bits: int = FRACTION_BITS,
     callback: Callback | None = None,
+    spill_to: str | os.PathLike[str] | None = None,
 ) -> Tape:
     """Train, and return a tape that can be run backwards. Arguments as for :func:`train`.
 
@@ -135,7 +141,7 @@ def record(
     >>> t, bool(np.all(weights["a"] == start["a"])), float(velocity["b"])
     (0, True, 0.0)
     """
-    setup = Setup(loss, weights, hyper, optimizer, steps, fraction_bits, callback)
+    setup = Setup(loss, weights, hyper, optimizer, steps, fraction_bits, callback, spill_to)
     arguments = setup.flatten(weights, hyper, velocity=velocity, square=square)
     if any(isbox(argument) for argument in arguments):
         raise TypeError("record keeps a run, it cannot be differentiated: call train instead")
@@ -150,7 +156,7 @@ class FinishedRun(Protocol):
         """Final weights as one flat vector."""
         ...
 
-    def pull_back(self, d_weights: Vector, *, wrt_hyper: bool) -> Adjoint:
+    def pull_back(self, d_weights: Vector, *, wrt_hyper: bool, last: bool) -> Adjoint:
         """Carry a derivative with respect to the final weights back; see :class:`Tape`."""
         ...
 
@@ -206,7 +212,10 @@ def _vjp_of_training(argnums, ans, args, kwargs):
                 "second derivatives through training are not implemented: "
                 "revlearn.estimators.unrolled.train has them"
             )
-        adjoint = holder.finished.pull_back(d_weights, wrt_hyper=wrt_hyper)
+        # The way back uses the run up, to save memory. For one more derivative, train again.
+        finished = holder.finished or holder.way(holder.setup, *args[1:])
+        holder.finished = None
+        adjoint = finished.pull_back(d_weights, wrt_hyper=wrt_hyper, last=True)
         parts = [
             *(adjoint.slots[slot] for slot in holder.setup.slots),
             adjoint.hyper,

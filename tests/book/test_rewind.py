@@ -12,6 +12,7 @@ from autograd.extend import defvjp, primitive
 
 import revlearn as rl
 from revlearn import widgets
+from revlearn.stores import InMemory
 from revlearn.widgets.explorable import bundle
 
 GOLDEN = Path(__file__).parent / "golden/rewind.json"
@@ -49,12 +50,13 @@ def record(start, learning_rate, momentum, steps):
 
 def state(run):
     """All integers of a run, as strings."""
-    (buffer,) = run.buffers["velocity"]
+    (part,) = run._parts
+    (buffer,) = part.buffers["velocity"]
     return {
         "weights": [str(whole) for whole in run.integers["weights"]],
         "velocity": [str(whole) for whole in run.integers["velocity"]],
         "words": [str(word) for word in buffer._words],
-        "spilled": [[str(word) for word in words] for _, words in buffer._spilled],
+        "spilled": [[str(word) for word in low.get()] for _, low in buffer._spilled],
     }
 
 
@@ -233,9 +235,11 @@ def test_with_enough_momentum_floats_come_close(bench):
 def test_without_the_buffers_bits_integers_miss_as_well(bench):
     page = bench(widgets.Rewind(arithmetic="forgetful", position=240))
     run = record(**DEFAULTS)._run.copy()
-    (buffer,) = run.buffers["velocity"]
+    (part,) = run._parts
+    (buffer,) = part.buffers["velocity"]
     buffer._words[:] = 0
-    buffer._spilled = [(depth, 0 * words) for depth, words in buffer._spilled]
+    zeros = InMemory().put(np.zeros(buffer.size, dtype=np.uint32))
+    buffer._spilled = [(depth, zeros) for depth, _ in buffer._spilled]
     for t in range(240, 300)[::-1]:
         run.unstep(t, gradient)
     right = record(**{**DEFAULTS, "steps": 240}).weights

@@ -139,12 +139,14 @@ class Checkpointed:
                 following = self._keep(t, setup.steps)
         self.final_weights = self._run.values("weights")
 
-    def pull_back(self, d_weights: Vector, *, wrt_hyper: bool = True) -> Adjoint:
+    def pull_back(
+        self, d_weights: Vector, *, wrt_hyper: bool = True, last: bool = False
+    ) -> Adjoint:
         """Carry a derivative with respect to the final weights back; see :class:`Tape`."""
         setup, run = self._setup, self._run
         num_hyper = self._hyper.size if wrt_hyper else 0
         adjoint = setup.adjoint(d_weights, num_hyper, self._schedule_shapes)
-        from_training = list(self._kept)
+        from_training = [] if last else list(self._kept)
         for t in progress(range(setup.steps)[::-1], setup.steps, "backwards"):
             self._return_to(t)
             before = _copies(run)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ..gradients import Vector
 from ..parameters import Layout
+from ..stores import Store
 from .base import Optimizer
 from .exact_run import Adjoint, ExactRun
 from .parts import Part
@@ -125,6 +126,10 @@ class ExactClipped(ExactRun):
     def without_buffers(self) -> ExactClipped:
         """Return an independent run that keeps nothing; see :class:`ExactRun`."""
         return ExactClipped(self._run.without_buffers(), self._threshold)
+
+    def spill_to(self, store: Store) -> None:
+        """Have buffers spill into a store; see :class:`ExactRun`."""
+        self._run.spill_to(store)
 
     def restore(self, integers: dict[str, NDArray[np.int64]]) -> None:
         """Set the whole state; see :class:`ExactRun`."""

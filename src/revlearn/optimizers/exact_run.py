@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..gradients import Vector
+from ..stores import Store
 
 GradientAt = Callable[[Vector], Vector]
 
@@ -135,6 +136,10 @@ class ExactRun(ABC):
     @abstractmethod
     def without_buffers(self) -> Self:
         """Return an independent run that keeps nothing: products are rounded, not to be undone."""
+
+    @abstractmethod
+    def spill_to(self, store: Store) -> None:
+        """Have buffers put into a store what they spill from now on."""
 
     @abstractmethod
     def restore(self, integers: dict[str, NDArray[np.int64]]) -> None:

@@ -19,6 +19,7 @@ from ..errors import RevlearnError
 from ..fixed_point import BLOCK, add_scaled, checksum, from_fixed
 from ..gradients import Vector
 from ..parameters import Layout
+from ..stores import Store
 from .exact_run import Adjoint, ExactRun, Place
 
 if TYPE_CHECKING:
@@ -42,6 +43,10 @@ class Buffer(Protocol):
 
     def divide(self, values: NDArray[np.int64], numerator: int) -> None:
         """Undo the latest product."""
+        ...
+
+    def spill_to(self, store: Store) -> None:
+        """Put what is spilled from now on into a store."""
         ...
 
     def copy(self) -> Self:
@@ -79,6 +84,9 @@ class Rounding:
     def divide(self, values: NDArray[np.int64], numerator: int) -> None:
         """Refuse: what is rounded cannot be undone."""
         raise TypeError("this run keeps no buffers and cannot be run backwards")
+
+    def spill_to(self, store: Store) -> None:
+        """Do nothing: there is nothing to spill."""
 
     def copy(self) -> Rounding:
         """Return itself: there is nothing in it."""
@@ -189,6 +197,12 @@ class RunInParts(ExactRun):
             for buffers in part.buffers.values():
                 buffers[:] = [Rounding(buffer.denominator_bits) for buffer in buffers]
         return other
+
+    def spill_to(self, store: Store) -> None:
+        """Have buffers spill into a store; see :class:`ExactRun`."""
+        for part in self._parts:
+            for buffer in part.all_buffers():
+                buffer.spill_to(store)
 
     def restore(self, integers: dict[str, NDArray[np.int64]]) -> None:
         """Set the whole state; see :class:`ExactRun`."""
