@@ -125,7 +125,7 @@ def sweep(runner: Runner, names: list[str], options: argparse.Namespace) -> bool
 def well(runner: Runner, apart: dict[int, list[str]]) -> bool:
     for steps, names in apart.items():
         for name in names:
-            print(f"DISAGREES at T = {steps}, by more than {report.TOLERANCE}: {name}")
+            print(f"DISAGREES at T = {steps}, by more than {report.tolerance(name)}: {name}")
     for name, reason in runner.failed.items():
         print(f"FAILED: {name}: {reason}")
     return not runner.failed and not any(apart.values())

@@ -32,6 +32,11 @@ class Contender:
     def is_ours(self) -> bool:
         return self.name.startswith("revlearn")
 
+    @property
+    def is_fixed_point(self) -> bool:
+        """Whether it trains in fixed point, as all of revlearn does."""
+        return self.is_ours or self.name == "python-integers"
+
     def missing(self) -> str | None:
         """Return why it cannot take part here, or None."""
         if find_spec(self.framework) is None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from measure import PEAK_METHOD
 from problems import PROBLEMS
-from report import TOLERANCE
+from report import FIXED_POINT_TOLERANCE, FLOAT_TOLERANCE
 from revlearn.results import plain_json, replacing
 
 ROOT = Path(__file__).parents[1]
@@ -106,7 +106,7 @@ def store(runner: Runner, output: Path, content: dict) -> None:
         "processor": _processor(),
         "threads": 1,
         "peak_method": PEAK_METHOD,
-        "tolerance": TOLERANCE,
+        "tolerance": {"floats": FLOAT_TOLERANCE, "fixed_point": FIXED_POINT_TOLERANCE},
         "unavailable": runner.unavailable,
     }
     output.parent.mkdir(parents=True, exist_ok=True)
