@@ -87,7 +87,7 @@ def comparison(runner: Runner, names: list[str], options: argparse.Namespace) ->
     print(report.table(summaries))
     print(f"\n{limits.table(held, options.problem, steps)}")
     content = {"steps": steps, "repeats": options.repeats, "contenders": summaries}
-    store(runner, options.output, content | {"limits": held, "failed": runner.failed})
+    store(runner, options.output, content | {"limits": held, "failed": list(runner.failed)})
     return well(runner, {steps: report.far_apart(distances)})
 
 
@@ -118,7 +118,7 @@ def sweep(runner: Runner, names: list[str], options: argparse.Namespace) -> bool
     print(report.sweep_table(rows, bits))
     print(f"\n{limits.table(held, options.problem)}")
     content = {"sweep": rows, "skipped": skipped, "tape_num_bits": bits, "limits": held}
-    store(runner, options.output, content | {"failed": runner.failed})
+    store(runner, options.output, content | {"failed": list(runner.failed)})
     return well(runner, apart)
 
 
