@@ -73,8 +73,8 @@ paper: $(READY)  ## Run the paper-scale experiments (one: FIGURE=chaos); they re
 ledger: $(READY)  ## Write the reproduction ledger from the stored results
 	$(BIN)/python tools/ledger.py
 
-benchmark: $(READY)  ## Measure time and memory as ratios
-	$(BIN)/python benchmarks/hypergradient.py
+benchmark: $(READY)  ## Measure time and memory beside JAX, PyTorch and autograd
+	$(BIN)/python benchmarks/contenders.py --steps 300 --repeats 3 --fresh
 
 lock:  ## Rewrite requirements.txt from pyproject.toml (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-emit-package revlearn \
