@@ -85,6 +85,7 @@ def test_no_way_keeps_as_few_states_and_takes_fewer_steps(steps, states, monkeyp
     assert most <= states + 1  # one to work on
     # Training takes the last step for the value. The way back takes every step, with its pullback.
     assert len(taken) == fewest_steps(steps, states) + 1
+    assert checkpointed.steps_taken(steps, states) == fewest_steps(steps, states)
     most_repeated = max(taken.count(t) for t in range(steps))
     assert most_repeated <= checkpointed.repetitions(steps, states)
 
@@ -128,3 +129,51 @@ def test_products_without_a_buffer_are_rounded_to_the_nearest(number, ratio):
 def test_without_a_buffer_there_is_no_way_back():
     with pytest.raises(TypeError, match="keeps no buffers"):
         Rounding(16).divide(np.zeros(3, dtype=np.int64), 3)
+
+
+@given(
+    st.integers(1, 10**6),
+    st.integers(1, 60),
+    st.floats(0.01, 1.0),
+    st.floats(0.5, 60.0),
+)
+def test_no_other_way_that_fits_is_faster_or_as_fast_and_smaller(size, steps, momentum, states):
+    memory = 16.0 * size * states
+    bits = np.full(steps, -np.log2(momentum)).sum()
+    words = 8 + 4 * np.ceil(np.maximum(0.0, bits - 48) / 32)
+    ways = {None: (3.4, int(size * words))} | {
+        s: (round((fewest_steps(steps, s) + 1) / steps + 2.4, 2), 16 * size * s)
+        for s in range(1, steps + 1)
+    }
+    fitting = {way: cost for way, cost in ways.items() if cost[1] <= memory}
+    if not fitting:
+        with pytest.raises(ValueError, match="spill to disk"):
+            rl.estimators.choose(size, steps, momentum, memory)
+        return
+    choice = rl.estimators.choose(size, steps, momentum, memory)
+    assert (choice.gradients, choice.memory) == min(fitting.values())
+    assert choice.memory <= memory
+
+
+def test_what_was_chosen_can_be_used():
+    at = hyperparameters(40)
+    expected = value_and_grad(objective(rl.train, 40))(at)[1]["start"]
+    for memory, checkpoints in ((1e3, None), (50.0, 1)):
+        choice = rl.estimators.choose(3, 40, 0.1 * at["momenta"], memory)
+        assert choice.checkpoints == checkpoints
+        found = value_and_grad(objective(choice.train, 40))(at)[1]["start"]
+        assert found == pytest.approx(expected, rel=1e-7)
+    assert rl.estimators.choose(3, 40, at["momenta"], 1e3).train is rl.train
+
+
+def test_the_bytes_of_reversal_are_those_of_the_buffers():
+    steps, start = 2000, np.ones(10)
+    tape = rl.record(lambda w, hyper, t: np.sum(w**2), start, None, rl.SGD(0.01, 0.9), steps)
+    assert rl.estimators.choose(10, steps, 0.9, 1e6).memory == tape.num_bits / 8
+
+
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"num_parameters": 0}, {"momentum": 0.0}])
+def test_a_run_that_cannot_be_is_refused(wrong):
+    given = {"num_parameters": 3, "steps": 3, "momentum": 0.9, "memory": 1e3} | wrong
+    with pytest.raises(ValueError, match=r"must (be|lie)"):
+        rl.estimators.choose(**given)

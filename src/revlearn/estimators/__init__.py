@@ -1,5 +1,6 @@
-"""Other ways to the same hypergradient."""
+"""Other ways to the same hypergradient, and which to choose."""
 
 from . import checkpointed, unrolled
+from .choice import Choice, choose
 
-__all__ = ["checkpointed", "unrolled"]
+__all__ = ["Choice", "checkpointed", "choose", "unrolled"]

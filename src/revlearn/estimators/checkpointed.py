@@ -104,6 +104,18 @@ def repetitions(steps: int, states: int) -> int:
     return next(r for r in range(1, steps + 2) if comb(states + r, states) >= steps)
 
 
+def steps_taken(steps: int, states: int) -> int:
+    """Return how many steps it takes to have every state of a run in order, latest first.
+
+    Examples
+    --------
+    >>> steps_taken(1000, 1000), steps_taken(1000, 44), steps_taken(1000, 11)
+    (999, 1954, 3545)
+    """
+    r = repetitions(steps, states)
+    return r * steps - comb(states + r, states + 1)
+
+
 def distance(steps: int, free: int) -> int:
     """Return after how many of the next steps to keep a state, if `free` more may be kept.
 
