@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .errors import FixedPointOverflowError, NonFiniteError, ReversalError, RevlearnError
 from .fixed_point import checksum
-from .gradients import AutogradGradients, Loss, Pullback, Vector
+from .gradients import Loss, Pullback, Vector, gradients_of
 from .optimizers.base import Adjoint, ExactRun, Optimizer
 from .parameters import Layout, Nest
 from .progress import progress
@@ -34,6 +34,7 @@ class Setup:
         steps: int,
         fraction_bits: int,
         callback: Callback | None,
+        compute_dtype: Any = np.float64,
     ):
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"optimizer must be one of revlearn's, not {type(optimizer)}")
@@ -44,7 +45,7 @@ class Setup:
         self.weights, self.hyper = Layout(weights, "weights"), Layout(hyper, "hyper")
         if self.weights.size == 0:
             raise ValueError("there are no weights to train")
-        self.gradients = AutogradGradients(loss, self.weights, self.hyper)
+        self.gradients = gradients_of(loss, self.weights, self.hyper, compute_dtype)
         self.optimizer, self.steps = optimizer, steps
         self.fraction_bits, self.callback = fraction_bits, callback
         self.slots = ("weights", *optimizer.slots)

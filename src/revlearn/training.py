@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 from autograd.extend import defvjp_argnums, primitive
 from autograd.tracer import isbox
 from numpy.typing import NDArray
 
 from .fixed_point import FRACTION_BITS
-from .gradients import Loss, Vector
+from .gradients import FrameworkLoss, Loss, Vector
+from .gradients.bridge import as_numpy, train_across
 from .optimizers.base import Optimizer
-from .parameters import Nest
+from .parameters import Layout, Nest
 from .tape import Callback, Setup, Tape, run_forwards
 
 
@@ -26,6 +30,7 @@ def train(
     square: Nest = None,
     fraction_bits: int = FRACTION_BITS,
     callback: Callback | None = None,
+    compute_dtype: Any = np.float64,
 ) -> Nest:
     r"""Train, and return the final weights, differentiable with respect to everything.
 
@@ -37,7 +42,8 @@ def train(
     loss : callable
         Training loss ``loss(weights, hyper, t)``, a scalar written in ``autograd.numpy``; `t`
         is the step and picks the minibatch. It must give the same bits each time it is called
-        with the same arguments.
+        with the same arguments. Or a loss written in another framework, wrapped by
+        :func:`revlearn.gradients.jax` or :func:`revlearn.gradients.torch`.
     weights : nest
         Initial weights: any nesting of dicts, lists, tuples and arrays.
     hyper : nest or None
@@ -55,12 +61,17 @@ def train(
         point. The default 52 gives a range of ±2048 and a resolution of 2.2e-16.
     callback : callable, optional
         ``callback(t, weights, velocity, gradient)`` is called before each step's update, with
-        the state before it and the gradient there.
+        the state before it and the gradient there, in numpy.
+    compute_dtype : dtype, optional
+        ``numpy.float32`` computes the loss, its gradients and their pullbacks in single precision,
+        which is faster. State, update and reversal are as exact as before. Data that the loss
+        closes over must be float32, too, or numpy promotes everything to float64.
 
     Returns
     -------
     nest
-        Final weights.
+        Final weights, numpy's. Where an argument holds arrays of the framework of the loss, they
+        are the framework's, with the types of the initial weights.
 
     Raises
     ------
@@ -92,10 +103,17 @@ def train(
     >>> np.round(grad(objective)(np.array([0.1, 0.2, 0.3])), 6)
     array([-0.41, -0.98, -1.32])
     """
-    setup = Setup(loss, weights, hyper, optimizer, steps, fraction_bits, callback)
-    holder = _Holder(setup)
-    arguments = setup.flatten(weights, hyper, velocity=velocity, square=square)
-    return setup.weights.unflatten(_final_weights(holder, *arguments))
+    given = _differentiable(weights, hyper, optimizer, velocity, square)
+
+    def final_weights(nests: dict[str, Nest]) -> Any:
+        setup, arguments = _prepare(
+            loss, nests, optimizer, steps, fraction_bits, callback, compute_dtype
+        )
+        return _final_weights(_Holder(setup), *arguments)
+
+    if isinstance(loss, FrameworkLoss):
+        return train_across(loss, final_weights, given)
+    return Layout(weights, "weights").unflatten(final_weights(given))
 
 
 def record(
@@ -109,6 +127,7 @@ def record(
     square: Nest = None,
     fraction_bits: int = FRACTION_BITS,
     callback: Callback | None = None,
+    compute_dtype: Any = np.float64,
 ) -> Tape:
     """Train, and return a tape that can be run backwards. Arguments as for :func:`train`.
 
@@ -135,11 +154,40 @@ def record(
     >>> t, bool(np.all(weights["a"] == start["a"])), float(velocity["b"])
     (0, True, 0.0)
     """
-    setup = Setup(loss, weights, hyper, optimizer, steps, fraction_bits, callback)
-    arguments = setup.flatten(weights, hyper, velocity=velocity, square=square)
+    given = _differentiable(weights, hyper, optimizer, velocity, square)
+    if isinstance(loss, FrameworkLoss):
+        given = as_numpy(loss, given)
+    setup, arguments = _prepare(
+        loss, given, optimizer, steps, fraction_bits, callback, compute_dtype
+    )
     if any(isbox(argument) for argument in arguments):
         raise TypeError("record keeps a run, it cannot be differentiated: call train instead")
     return run_forwards(setup, *arguments)
+
+
+def _differentiable(
+    weights: Nest, hyper: Nest, optimizer: Optimizer, velocity: Nest, square: Nest
+) -> dict[str, Nest]:
+    """Return every nest that hypergradients flow to."""
+    return {
+        "weights": weights,
+        "hyper": hyper,
+        "schedules": getattr(optimizer, "schedules", None),
+        "velocity": velocity,
+        "square": square,
+    }
+
+
+def _prepare(
+    loss: Loss, nests: dict[str, Nest], optimizer: Optimizer, steps: int, *options: Any
+) -> tuple[Setup, list[Any]]:
+    """Return the setup of a run, and its flat arguments, from the nests of `_differentiable`."""
+    if isinstance(optimizer, Optimizer):  # or else Setup refuses it
+        optimizer = copy.copy(optimizer)
+        optimizer.schedules = nests["schedules"]
+    setup = Setup(loss, nests["weights"], nests["hyper"], optimizer, steps, *options)
+    start = {slot: nests[slot] for slot in ("velocity", "square")}
+    return setup, setup.flatten(nests["weights"], nests["hyper"], **start)
 
 
 @dataclass
