@@ -45,7 +45,7 @@ class AutogradGradients:
         """
         size = weights.size
         # One vector for both, so that autograd sees one variable and adds in place.
-        joint = self._cast(np.concatenate([weights, hyper]) if wrt_hyper else weights)
+        joint = np.concatenate([weights, hyper] if wrt_hyper else [weights], dtype=self._dtype)
         fixed_hyper = None if wrt_hyper else self._hyper.unflatten(self._cast(hyper))
 
         def gradient_at(joint):

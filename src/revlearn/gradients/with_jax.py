@@ -36,11 +36,10 @@ class JaxLoss(FrameworkLoss):
             raise missing_extra("jax") from None
         super().__init__(loss)
         self._jax = jax
-        self._compiled = compiled(loss)
 
     def gradients(self, weights: Layout, hyper: Layout, dtype: np.dtype) -> JaxGradients:
         """Return what computes the gradients; see :class:`FrameworkLoss`."""
-        return JaxGradients(self._compiled, weights, hyper, dtype)
+        return JaxGradients(self.loss, weights, hyper, dtype)
 
     def owns(self, leaf: Any) -> bool:
         """Say whether a leaf is an array of JAX."""
@@ -122,17 +121,18 @@ class JaxGradients:
 
     Parameters
     ----------
-    functions : Compiled
-        The compiled functions of the loss.
+    loss : callable
+        ``loss(weights, hyper, t)`` returns a scalar.
     weights, hyper : Layout
         Layouts of the two nests.
     dtype : dtype
         Type of the floats that the loss is given: float64 or float32.
     """
 
-    def __init__(self, functions: Compiled, weights: Layout, hyper: Layout, dtype: np.dtype):
-        self._functions, self._weights, self._hyper = functions, weights, hyper
-        self._dtype = dtype
+    def __init__(self, loss: Loss, weights: Layout, hyper: Layout, dtype: np.dtype):
+        # What was compiled refers to the loss weakly: it is held here.
+        self._loss, self._functions = loss, compiled(loss)
+        self._weights, self._hyper, self._dtype = weights, hyper, dtype
 
     def gradient(self, weights: Vector, hyper: Vector, t: int) -> Vector:
         """Return ∇_w L(w, θ, t), shape (number of weights,)."""
@@ -211,7 +211,7 @@ def _compile(loss_of: Callable[[], Loss | None]) -> Compiled:
 
     def value(weights: Nest, hyper: Nest, t: Any) -> Any:
         loss = loss_of()
-        assert loss is not None  # whoever calls holds the loss
+        assert loss is not None  # JaxGradients holds it
         result = loss(weights, hyper, t)
         refuse_value(result, (np.ndarray, jax.Array))
         return result

@@ -70,26 +70,42 @@ class TorchLoss(FrameworkLoss):
 def _training() -> Any:
     import torch
 
+    class Refusal(torch.autograd.Function):
+        """A derivative as it is, which says so if it is differentiated itself."""
+
+        @staticmethod
+        def forward(ctx, derivative, *sources):
+            return derivative.clone()
+
+        @staticmethod
+        def backward(ctx, *_):
+            raise NotImplementedError(
+                "second derivatives through training are not implemented: unroll it in PyTorch, "
+                "with create_graph=True at each step"
+            )
+
     class Training(torch.autograd.Function):
         """A function of numpy, with the derivative that autograd finds."""
 
         @staticmethod
         def forward(ctx, loss, function, *leaves):
+            ctx.save_for_backward(*leaves)
             ctx.wanted = [i for i in range(len(leaves)) if ctx.needs_input_grad[2 + i]]
-            ctx.kinds = [(leaf.dtype, leaf.device) for leaf in leaves]
             result, ctx.pull_back = value_and_pullback(
                 function, [loss.to_numpy(leaf) for leaf in leaves], ctx.wanted
             )
-            return torch.tensor(result)
+            return loss.from_numpy(result)
 
         @staticmethod
-        @torch.autograd.function.once_differentiable
         def backward(ctx, d_result):
-            derivatives: list[Any] = [None] * len(ctx.kinds)
-            pulled_back = ctx.pull_back(d_result.double().cpu().numpy())
-            for i, derivative in zip(ctx.wanted, pulled_back, strict=True):
-                dtype, device = ctx.kinds[i]
-                derivatives[i] = torch.tensor(derivative, dtype=dtype, device=device)
+            leaves = ctx.saved_tensors
+            derivatives: list[Any] = [None] * len(leaves)
+            pulled_back = ctx.pull_back(d_result.detach().double().cpu().numpy())
+            for i, values in zip(ctx.wanted, pulled_back, strict=True):
+                derivative = torch.tensor(values, dtype=leaves[i].dtype, device=leaves[i].device)
+                if torch.is_grad_enabled():  # by create_graph=True
+                    derivative = Refusal.apply(derivative, d_result, *leaves)
+                derivatives[i] = derivative
             return None, None, *derivatives
 
     return Training
