@@ -64,8 +64,11 @@ def train(
         the state before it and the gradient there, in numpy.
     compute_dtype : dtype, optional
         ``numpy.float32`` computes the loss, its gradients and their pullbacks in single precision,
-        which is faster. State, update and reversal are as exact as before. Data that the loss
-        closes over must be float32, too, or numpy promotes everything to float64.
+        which is faster. State, update and reversal are as exact as before. On digits, with 16,000
+        weights, hypergradients differ from those in float64 by 4e-8 of their length after 10
+        steps, 3e-7 after 100 and 3e-6 after 1000, and by more near chaos. Data that the loss
+        closes over must be float32, too, or numpy promotes everything to float64 (and PyTorch
+        refuses).
 
     Returns
     -------
