@@ -21,7 +21,7 @@ ifdef PYODIDE
 export REVLEARN_PYODIDE ?= $(abspath $(PYODIDE))
 endif
 
-.PHONY: help book live pdf epub test lab lint notebooks paper ledger benchmark lock clean
+.PHONY: help book live pdf epub frameworks test lab lint notebooks paper ledger benchmark lock clean
 
 help:  ## Say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -50,6 +50,9 @@ epub: $(READY)  ## Write the book to _build/revlearn.epub (needs Chromium)
 	$(BIN)/jupyter-book build -W --keep-going --builder custom --custom-builder epub --path-output _build/print .
 	$(BIN)/python tools/epub.py
 
+frameworks: $(READY)  ## Install JAX and PyTorch, for losses written in them
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-frameworks.txt
+
 test: $(READY) lint book  ## Run all tests, of the built pages too, and every notebook
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup tests src
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope --nbval --nbval-current-env \
@@ -77,7 +80,7 @@ benchmark: $(READY)  ## Measure time and memory beside JAX, PyTorch and autograd
 	$(BIN)/python benchmarks/contenders.py --steps 300 --repeats 3 --fresh
 
 lock:  ## Rewrite requirements.txt from pyproject.toml (needs uv)
-	uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-emit-package revlearn \
+	uv pip compile --quiet --universal --python-version 3.11 --extra book --extra test --no-emit-package revlearn \
 	  --no-emit-index-url --custom-compile-command "make lock" --output-file requirements.txt pyproject.toml
 
 clean:  ## Remove everything that was built or set up

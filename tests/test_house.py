@@ -188,7 +188,8 @@ def test_make_help_explains_every_target():
 
 
 def test_the_lock_holds_what_the_project_asks_for():
-    lock = (ROOT / "requirements.txt").read_text(encoding="utf-8")
+    names = ("requirements.txt", "requirements-frameworks.txt")
+    lock = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in names)
     assert "://" not in lock
     locked = {line.split("==")[0].lower() for line in lock.splitlines() if "==" in line}
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")

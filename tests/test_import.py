@@ -2,10 +2,10 @@ import subprocess
 import sys
 
 
-def test_import_loads_neither_matplotlib_nor_ipywidgets_nor_a_downloader():
+def test_import_loads_neither_matplotlib_nor_ipywidgets_nor_a_framework_nor_a_downloader():
     code = (
         "import sys, revlearn; heavy = {'matplotlib', 'ipywidgets', 'pooch', 'tqdm', 'joblib', "
-        "'PIL', 'scipy', 'requests'}; print(sorted(heavy & set(sys.modules)))"
+        "'PIL', 'scipy', 'requests', 'jax', 'torch'}; print(sorted(heavy & set(sys.modules)))"
     )
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True

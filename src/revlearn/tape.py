@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import FixedPointOverflowError, NonFiniteError, ReversalError, RevlearnError
-from .gradients import AutogradGradients, Loss, Vector
+from .fixed_point import FRACTION_BITS
+from .gradients import Loss, Vector, gradients_of
 from .optimizers import Adjoint, ExactRun, Optimizer
 from .parameters import Layout, Nest
 from .progress import progress
@@ -21,7 +22,7 @@ from .stores import OnDisk
 
 Callback = Callable[[int, Nest, Nest, Nest], None]
 # By how much, relative to its length, a gradient may change with the way it is traced.
-_ROUNDING = 1e-9
+_ROUNDING = {"float64": 1e-9, "float32": 1e-4}
 
 
 class Setup:
@@ -34,9 +35,10 @@ class Setup:
         hyper: Nest,
         optimizer: Optimizer,
         steps: int,
-        fraction_bits: int,
+        fraction_bits: int = FRACTION_BITS,
         callback: Callback | None = None,
         spill_to: str | os.PathLike[str] | None = None,
+        compute_dtype: Any = np.float64,
     ):
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"optimizer must be one of revlearn's, not {type(optimizer)}")
@@ -47,7 +49,8 @@ class Setup:
         self.weights, self.hyper = Layout(weights, "weights"), Layout(hyper, "hyper")
         if self.weights.size == 0:
             raise ValueError("there are no weights to train")
-        self.gradients = AutogradGradients(loss, self.weights, self.hyper)
+        self.gradients = gradients_of(loss, self.weights, self.hyper, compute_dtype)
+        self.rounding = _ROUNDING[np.dtype(compute_dtype).name]
         self.optimizer, self.steps = optimizer, steps
         self.fraction_bits, self.callback = fraction_bits, callback
         if spill_to is not None and not Path(spill_to).is_dir():
@@ -220,7 +223,7 @@ class Tape:
                     run.step(t, gradient)
                     run.unstep(t, lambda _, found=forward: found)  # type: ignore[misc]
                     difference = np.linalg.norm(gradient - forward)
-                    only_rounding = difference <= _ROUNDING * np.linalg.norm(gradient)
+                    only_rounding = difference <= setup.rounding * np.linalg.norm(gradient)
                     if not (only_rounding and self._arrived(run, t)):
                         raise self._irreproducible(run, t)
             adjoint.add(*pull_back_gradient(run.pull_back_slots(t, gradient, adjoint)))

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
 from autograd.extend import defvjp_argnums, primitive
 from autograd.tracer import isbox
 from numpy.typing import NDArray
 
 from .fixed_point import FRACTION_BITS
-from .gradients import Loss, Vector
+from .gradients import FrameworkLoss, Loss, Vector
+from .gradients.bridge import as_numpy, train_across
 from .optimizers import Adjoint, Optimizer
-from .parameters import Nest
+from .parameters import Layout, Nest
 from .tape import Callback, Setup, Tape, record_run
 
 
@@ -30,6 +33,7 @@ def train(
     fraction_bits: int = FRACTION_BITS,
     callback: Callback | None = None,
     spill_to: str | os.PathLike[str] | None = None,
+    compute_dtype: Any = np.float64,
 ) -> Nest:
     r"""Train, and return the final weights, differentiable with respect to everything.
 
@@ -41,7 +45,8 @@ def train(
     loss : callable
         Training loss ``loss(weights, hyper, t)``, a scalar written in ``autograd.numpy``; `t`
         is the step and picks the minibatch. It must give the same bits each time it is called
-        with the same arguments.
+        with the same arguments. Or a loss written in another framework, wrapped by
+        :func:`revlearn.gradients.jax` or :func:`revlearn.gradients.torch`.
     weights : nest
         Initial weights: any nesting of dicts, lists, tuples and arrays.
     hyper : nest or None
@@ -59,15 +64,23 @@ def train(
         point. The default 52 gives a range of ±2048 and a resolution of 2.2e-16.
     callback : callable, optional
         ``callback(t, weights, velocity, gradient)`` is called before each step's update, with
-        the state before it and the gradient there.
+        the state before it and the gradient there, in numpy.
     spill_to : path, optional
         Existing folder. Information buffers put all but one word per weight into a temporary file
         there, so that a run may be longer than memory allows.
+    compute_dtype : dtype, optional
+        ``numpy.float32`` computes the loss, its gradients and their pullbacks in single precision,
+        which is faster. State, update and reversal are as exact as before. On digits, with 16,000
+        weights, hypergradients differ from those in float64 by 4e-8 of their length after 10
+        steps, 3e-7 after 100 and 3e-6 after 1000, and by more near chaos. Data that the loss
+        closes over must be float32, too, or numpy promotes everything to float64 (and PyTorch
+        refuses).
 
     Returns
     -------
     nest
-        Final weights.
+        Final weights, numpy's. Where an argument holds arrays of the framework of the loss, they
+        are the framework's, with the types of the initial weights.
 
     Raises
     ------
@@ -99,8 +112,20 @@ def train(
     >>> np.round(grad(objective)(np.array([0.1, 0.2, 0.3])), 6)
     array([-0.41, -0.98, -1.32])
     """
-    setup = Setup(loss, weights, hyper, optimizer, steps, fraction_bits, callback, spill_to)
-    return differentiable(setup, record_run, weights, hyper, velocity=velocity, square=square)
+    return differentiable(
+        record_run,
+        loss,
+        weights,
+        hyper,
+        optimizer,
+        steps,
+        velocity=velocity,
+        square=square,
+        fraction_bits=fraction_bits,
+        callback=callback,
+        spill_to=spill_to,
+        compute_dtype=compute_dtype,
+    )
 
 
 def record(
@@ -115,6 +140,7 @@ def record(
     fraction_bits: int = FRACTION_BITS,
     callback: Callback | None = None,
     spill_to: str | os.PathLike[str] | None = None,
+    compute_dtype: Any = np.float64,
 ) -> Tape:
     """Train, and return a tape that can be run backwards. Arguments as for :func:`train`.
 
@@ -141,8 +167,19 @@ def record(
     >>> t, bool(np.all(weights["a"] == start["a"])), float(velocity["b"])
     (0, True, 0.0)
     """
-    setup = Setup(loss, weights, hyper, optimizer, steps, fraction_bits, callback, spill_to)
-    arguments = setup.flatten(weights, hyper, velocity=velocity, square=square)
+    nests = _nests(weights, hyper, optimizer, velocity, square)
+    if isinstance(loss, FrameworkLoss):
+        nests = as_numpy(loss, nests)
+    setup, arguments = _prepare(
+        loss,
+        nests,
+        optimizer,
+        steps,
+        fraction_bits=fraction_bits,
+        callback=callback,
+        spill_to=spill_to,
+        compute_dtype=compute_dtype,
+    )
     if any(isbox(argument) for argument in arguments):
         raise TypeError("record keeps a run, it cannot be differentiated: call train instead")
     return record_run(setup, *arguments)
@@ -162,28 +199,61 @@ class FinishedRun(Protocol):
 
 
 def differentiable(
-    setup: Setup, way: Callable[..., FinishedRun], weights: Nest, hyper: Nest, **slots: Nest
+    way: Callable[..., FinishedRun],
+    loss: Loss,
+    weights: Nest,
+    hyper: Nest,
+    optimizer: Optimizer,
+    steps: int,
+    *,
+    velocity: Nest = None,
+    square: Nest = None,
+    **options: Any,
 ) -> Nest:
     """Train in one of the ways that there are, as one operation for autograd.
 
-    Parameters
-    ----------
-    setup : Setup
-        What is fixed about the run.
-    way : callable
-        From `setup` and its flat arrays to a finished run.
-    weights, hyper : nest
-        Initial weights and hyperparameters of the loss.
-    **slots : nest
-        Initial velocity and the like, or None.
+    Takes the arguments of :func:`train`, after `way`: a callable from a setup and flat arrays to a
+    finished run. Loss and arrays may be those of another framework.
 
     Returns
     -------
     nest
         Final weights.
     """
-    arguments = setup.flatten(weights, hyper, **slots)
-    return setup.weights.unflatten(_final_weights(_Holder(setup, way), *arguments))
+    given = _nests(weights, hyper, optimizer, velocity, square)
+
+    def final_weights(nests: dict[str, Nest]) -> Any:
+        setup, arguments = _prepare(loss, nests, optimizer, steps, **options)
+        return _final_weights(_Holder(setup, way), *arguments)
+
+    if isinstance(loss, FrameworkLoss):
+        return train_across(loss, final_weights, given)
+    return Layout(weights, "weights").unflatten(final_weights(given))
+
+
+def _nests(
+    weights: Nest, hyper: Nest, optimizer: Optimizer, velocity: Nest, square: Nest
+) -> dict[str, Nest]:
+    """Return every nest that hypergradients flow to."""
+    return {
+        "weights": weights,
+        "hyper": hyper,
+        "schedules": getattr(optimizer, "schedules", None),
+        "velocity": velocity,
+        "square": square,
+    }
+
+
+def _prepare(
+    loss: Loss, nests: dict[str, Nest], optimizer: Optimizer, steps: int, **options: Any
+) -> tuple[Setup, list[Any]]:
+    """Return the setup of a run, and its flat arguments, from the nests of `_nests`."""
+    if isinstance(optimizer, Optimizer):  # or else Setup refuses it
+        optimizer = copy.copy(optimizer)
+        optimizer.schedules = nests["schedules"]
+    setup = Setup(loss, nests["weights"], nests["hyper"], optimizer, steps, **options)
+    start = {slot: nests[slot] for slot in ("velocity", "square")}
+    return setup, setup.flatten(nests["weights"], nests["hyper"], **start)
 
 
 @dataclass

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from functools import partial
 from math import comb
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,7 @@ def train(
     velocity: Nest = None,
     square: Nest = None,
     fraction_bits: int = FRACTION_BITS,
+    compute_dtype: Any = np.float64,
 ) -> Nest:
     """Train, and differentiate with the help of checkpoints.
 
@@ -67,9 +68,18 @@ def train(
     >>> float(grad(objective)(0.1))
     -0.5
     """
-    setup = Setup(loss, weights, hyper, optimizer, steps, fraction_bits)
-    way = partial(Checkpointed, states=count(checkpoints, steps))
-    return differentiable(setup, way, weights, hyper, velocity=velocity, square=square)
+    return differentiable(
+        partial(Checkpointed, states=count(checkpoints, steps)),
+        loss,
+        weights,
+        hyper,
+        optimizer,
+        steps,
+        velocity=velocity,
+        square=square,
+        fraction_bits=fraction_bits,
+        compute_dtype=compute_dtype,
+    )
 
 
 def count(checkpoints: Checkpoints, steps: int) -> int:

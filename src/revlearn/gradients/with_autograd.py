@@ -1,25 +1,16 @@
-"""Where the training gradient and its pullback come from.
-
-The *pullback* of the gradient takes a vector u to (uᵀ ∂g/∂w, uᵀ ∂g/∂θ): a Hessian-vector product,
-and its counterpart for the hyperparameters. One pass computes both the gradient and its pullback.
-"""
+"""Gradients of losses written in ``autograd.numpy``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from autograd.core import make_vjp
 from autograd.extend import vspace
 from autograd.tracer import isbox
-from numpy.typing import NDArray
 
-from .parameters import Layout, Nest, _take, plain
-
-Vector = NDArray[np.float64]
-Loss = Callable[[Nest, Nest, int], Any]
-Pullback = Callable[[Vector], tuple[Vector, Vector]]
+from ..parameters import Layout, Nest, _take, plain
+from .base import Loss, Pullback, Vector, float_type, refuse_value
 
 
 class AutogradGradients:
@@ -31,14 +22,18 @@ class AutogradGradients:
         ``loss(weights, hyper, t)`` returns a scalar.
     weights, hyper : Layout
         Layouts of the two nests.
+    dtype : dtype
+        Type of the floats that the loss is given: float64 or float32.
     """
 
-    def __init__(self, loss: Loss, weights: Layout, hyper: Layout):
+    def __init__(self, loss: Loss, weights: Layout, hyper: Layout, dtype: Any = np.float64):
         self._loss, self._weights, self._hyper = loss, weights, hyper
+        self._dtype = float_type(dtype)
 
     def gradient(self, weights: Vector, hyper: Vector, t: int) -> Vector:
         """Return ∇_w L(w, θ, t), shape (number of weights,)."""
-        return self._gradient(weights, self._hyper.unflatten(hyper), t)
+        fixed_hyper = self._hyper.unflatten(self._cast(hyper))
+        return self._double(self._gradient(self._cast(weights), fixed_hyper, t))
 
     def gradient_and_pullback(
         self, weights: Vector, hyper: Vector, t: int, *, wrt_hyper: bool
@@ -50,8 +45,8 @@ class AutogradGradients:
         """
         size = weights.size
         # One vector for both, so that autograd sees one variable and adds in place.
-        joint = np.concatenate([weights, hyper]) if wrt_hyper else weights
-        fixed_hyper = None if wrt_hyper else self._hyper.unflatten(hyper)
+        joint = np.concatenate([weights, hyper] if wrt_hyper else [weights], dtype=self._dtype)
+        fixed_hyper = None if wrt_hyper else self._hyper.unflatten(self._cast(hyper))
 
         def gradient_at(joint):
             if not wrt_hyper:
@@ -62,25 +57,23 @@ class AutogradGradients:
         pull_back, gradient = make_vjp(gradient_at, joint)
 
         def split(vector):
-            both = pull_back(vector)
+            both = self._double(pull_back(self._cast(vector)))
             return both[:size], both[size:]
 
-        return gradient, split
+        return self._double(gradient), split
+
+    def _cast(self, vector: Vector) -> Any:
+        return vector.astype(self._dtype, copy=False)
+
+    def _double(self, vector: Any) -> Vector:
+        # What a loss promoted by its data is rounded to its type all the same.
+        return self._cast(vector).astype(np.float64, copy=False)
 
     def _gradient(self, weights: Any, hyper: Nest, t: int) -> Any:
         pull_back, value = make_vjp(
             lambda flat: self._loss(self._weights.unflatten(flat), hyper, t), weights
         )
-        if not isinstance(plain(value), (float, np.floating, np.ndarray)):
-            raise TypeError(
-                f"the training loss must return a real number, at step {t} it returned "
-                f"{type(plain(value)).__name__}"
-            )
-        if np.shape(plain(value)) != ():
-            raise ValueError(
-                f"the training loss must return a scalar, at step {t} it returned shape "
-                f"{np.shape(plain(value))}: take a mean or a sum"
-            )
+        refuse_value(plain(value), (np.ndarray,), t)
         gradient = pull_back(vspace(value).ones())
         if isbox(gradient) and not isbox(weights):
             raise ValueError(
