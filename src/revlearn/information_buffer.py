@@ -63,6 +63,9 @@ class InformationBuffer:
         self.denominator_bits = denominator_bits
         self.information = 0.0
         self._words = np.zeros(size, dtype=np.uint64)
+        # Arrays of no dimension, because numpy takes them faster than it takes numbers.
+        self._shift = np.array(denominator_bits, dtype=np.int64)
+        self._mask = np.array(2**denominator_bits - 1, dtype=np.int64)
         self._bound = 0  # no word exceeds this
         self._depth = 0  # digits held
         self._store: Store = InMemory()
@@ -95,17 +98,18 @@ class InformationBuffer:
             return
         while (self._bound << shift) + denominator - 1 >= 2**64:
             self._spill()
-        mask, base = np.int64(denominator - 1), np.uint64(numerator)
+        n = np.array(numerator, dtype=np.int64)
         for block in blocks(self.size):
             part, word = values[block], self._words[block]
-            word <<= np.uint64(shift)
-            word |= (part & mask).view(np.uint64)
-            part >>= shift  # arithmetic shift: floor division, for negative numbers too
-            quotient = word // base
+            signed = word.view(np.int64)
+            signed <<= self._shift
+            signed |= part & self._mask
+            part >>= self._shift  # arithmetic shift: floor division, for negative numbers too
+            quotient = word // n.view(np.uint64)
             # i n + (c mod n) in one product, with c mod n = c − n ⌊c/n⌋
             part -= quotient.view(np.int64)
-            part *= numerator
-            part += word.view(np.int64)
+            part *= n
+            part += signed
             word[...] = quotient
         self._bound = ((self._bound << shift) + denominator - 1) // numerator
         self._depth += 1
@@ -131,17 +135,18 @@ class InformationBuffer:
             return
         if self._depth == 0:
             raise IndexError("the information buffer is empty: nothing is left to undo")
-        base, mask = np.int64(numerator), np.int64(denominator - 1)
+        n = np.array(numerator, dtype=np.int64)
         for block in blocks(self.size):
-            part, word = values[block], self._words[block].view(np.int64)
-            quotient = part // base
+            part, word = values[block], self._words[block]
+            signed = word.view(np.int64)
+            quotient = part // n
             # c n + (i mod n) in one product, with i mod n = i − n ⌊i/n⌋
-            word -= quotient
-            word *= base
-            word += part
-            np.left_shift(quotient, shift, out=part)
-            part |= word & mask
-            self._words[block] >>= np.uint64(shift)
+            signed -= quotient
+            signed *= n
+            signed += part
+            np.left_shift(quotient, self._shift, out=part)
+            part |= signed & self._mask
+            word >>= self._shift.view(np.uint64)
         self._bound = (self._bound * numerator + numerator - 1) >> shift
         self._depth -= 1
         self.information -= self.size * math.log2(denominator / numerator)

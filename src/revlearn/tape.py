@@ -270,21 +270,31 @@ def forwards(setup: Setup, run: ExactRun, hyper: Vector) -> Iterator[int]:
     for t in progress(range(setup.steps), setup.steps, "training"):
         yield t
         gradient = setup.gradients.gradient(run.values("weights"), hyper, t)
-        if not np.isfinite(gradient @ gradient) and not np.isfinite(gradient).all():
-            bad = int(np.argmin(np.isfinite(gradient)))
-            raise NonFiniteError(
-                f"the gradient is {gradient[bad]}. Training diverged, or the loss is not "
-                "differentiable here: try a smaller learning rate"
-            ).at(step=t, leaf=layout.name_of(bad))
         if setup.callback is not None:
+            _refuse_gradient(setup, t, gradient)
             setup.callback(
                 t,
                 layout.unflatten(run.values("weights")),
                 layout.unflatten(run.values("velocity")),
                 layout.unflatten(gradient.copy()),
             )
-        with _locating(setup, t):
-            run.step(t, gradient)
+        try:
+            with _locating(setup, t):
+                run.step(t, gradient)
+        except RevlearnError:
+            _refuse_gradient(setup, t, gradient)  # looked for only when something went wrong
+            raise
+
+
+def _refuse_gradient(setup: Setup, t: int, gradient: Vector) -> None:
+    """Raise if a gradient is not finite."""
+    finite = np.isfinite(gradient)
+    if not finite.all():
+        bad = int(np.argmin(finite))
+        raise NonFiniteError(
+            f"the gradient is {gradient[bad]}. Training diverged, or the loss is not "
+            "differentiable here: try a smaller learning rate"
+        ).at(step=t, leaf=setup.weights.name_of(bad))
 
 
 @contextmanager
