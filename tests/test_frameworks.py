@@ -344,6 +344,11 @@ def test_the_gradient_with_the_pullback_is_the_gradient_bit_for_bit(
     back, pull_back = gradients.gradient_and_pullback(weights, hyper, 0, wrt_hyper=wrt_hyper)
     assert np.array_equal(forth, back)
     found = pull_back(cotangent)
+    options = {"wrt_hyper": wrt_hyper, "known": cotangent}
+    at_once, pull_back = gradients.gradient_and_pullback(weights, hyper, 0, **options)
+    assert np.array_equal(forth, at_once)
+    both, tolerance = np.concatenate(pull_back(cotangent)), 1e-14 if dtype == np.float64 else 1e-5
+    assert_close(both, np.concatenate(found), tolerance)
     reference = gradients_of(*perceptron(Autograd())[:1], layout, hyper_layout, np.float64)
     expected_gradient, pull_back = reference.gradient_and_pullback(
         weights, hyper, 0, wrt_hyper=True
@@ -406,9 +411,9 @@ def counted(monkeypatch, *, nudge=lambda t: 0.0):
             calls.append(("gradient", t))
             return inner.gradient(weights, hyper, t)
 
-        def gradient_and_pullback(weights, hyper, t, *, wrt_hyper):
-            calls.append(("with hyper" if wrt_hyper else "without hyper", t))
-            found, pull_back = inner.gradient_and_pullback(weights, hyper, t, wrt_hyper=wrt_hyper)
+        def gradient_and_pullback(weights, hyper, t, **options):
+            calls.append(("with hyper" if options["wrt_hyper"] else "without hyper", t))
+            found, pull_back = inner.gradient_and_pullback(weights, hyper, t, **options)
             return found * (1.0 + nudge(t)), pull_back
 
         return SimpleNamespace(gradient=gradient, gradient_and_pullback=gradient_and_pullback)

@@ -89,9 +89,9 @@ def test_hyper_that_is_not_differentiated_costs_no_pullback(monkeypatch):
     asked = []
     original = rl.gradients.AutogradGradients.gradient_and_pullback
 
-    def spy(self, *args, wrt_hyper):
-        asked.append(wrt_hyper)
-        return original(self, *args, wrt_hyper=wrt_hyper)
+    def spy(self, *args, **options):
+        asked.append(options["wrt_hyper"])
+        return original(self, *args, **options)
 
     monkeypatch.setattr(rl.gradients.AutogradGradients, "gradient_and_pullback", spy)
 

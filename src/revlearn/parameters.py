@@ -93,6 +93,14 @@ class Layout:
             self.slices.append(slice(self.size, self.size + math.prod(shape)))
             self.size += math.prod(shape)
         self._structure = map_leaves(lambda _: ..., nest)
+        # Two layouts are equal if what one unflattens has the kinds and shapes of the other's.
+        self._key = (name, tuple(self.names), tuple(self.shapes), repr(self._structure))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Layout) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
 
     def flatten(self, nest: Nest, name: str | None = None) -> NDArray[np.float64]:
         """Return the flat vector of a nest of this layout, float64, shape (size,).

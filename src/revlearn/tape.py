@@ -213,7 +213,11 @@ class Tape:
             with self._way_back(run, t):
                 run.undo_weights(t)
                 gradient, pull_back_gradient = gradients.gradient_and_pullback(
-                    run.values("weights"), self._hyper, t, wrt_hyper=wrt_hyper
+                    run.values("weights"),
+                    self._hyper,
+                    t,
+                    wrt_hyper=wrt_hyper,
+                    known=run.cotangent(t, adjoint),
                 )
                 run.undo_slots(t, gradient)
                 if not self._arrived(run, t):

@@ -31,12 +31,19 @@ class Gradients(Protocol):
         ...
 
     def gradient_and_pullback(
-        self, weights: Vector, hyper: Vector, t: int, *, wrt_hyper: bool
+        self,
+        weights: Vector,
+        hyper: Vector,
+        t: int,
+        *,
+        wrt_hyper: bool,
+        known: Vector | None = None,
     ) -> tuple[Vector, Pullback]:
         """Return the gradient and its pullback, from one pass.
 
         Without `wrt_hyper` the pullback leaves the hyperparameters out and returns an empty
-        vector for them.
+        vector for them. Where it is `known` which vector the pullback will be given, a framework
+        that compiles can do both at once.
         """
         ...
 

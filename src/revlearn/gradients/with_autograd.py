@@ -36,7 +36,13 @@ class AutogradGradients:
         return self._double(self._gradient(self._cast(weights), fixed_hyper, t))
 
     def gradient_and_pullback(
-        self, weights: Vector, hyper: Vector, t: int, *, wrt_hyper: bool
+        self,
+        weights: Vector,
+        hyper: Vector,
+        t: int,
+        *,
+        wrt_hyper: bool,
+        known: Vector | None = None,
     ) -> tuple[Vector, Pullback]:
         """Return the gradient and its pullback, from one pass.
 

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..parameters import Layout, Nest, named_leaves
+from ..parameters import Layout
 from .base import FrameworkLoss, Loss, Pullback, Vector, missing_extra, refuse_value
 from .bridge import value_and_pullback
 
@@ -136,40 +135,53 @@ class JaxGradients:
 
     def gradient(self, weights: Vector, hyper: Vector, t: int) -> Vector:
         """Return ∇_w L(w, θ, t), shape (number of weights,)."""
-        with self._mode(), _explaining_tracers():
-            return _flat(self._functions.gradient(*self._nests(weights, hyper), t), self._weights)
+        with self._mode():
+            arguments = self._typed(weights), self._typed(hyper), t
+            return _plain(self._functions.gradient(*arguments, self._layouts))
 
     def gradient_and_pullback(
-        self, weights: Vector, hyper: Vector, t: int, *, wrt_hyper: bool
+        self,
+        weights: Vector,
+        hyper: Vector,
+        t: int,
+        *,
+        wrt_hyper: bool,
+        known: Vector | None = None,
     ) -> tuple[Vector, Pullback]:
         """Return the gradient and its pullback, from one pass; see :class:`Gradients`."""
-        with self._mode(), _explaining_tracers():
-            nest, pullback = self._functions.with_pullback(
-                *self._nests(weights, hyper), t, wrt_hyper=wrt_hyper
-            )
-            gradient = _flat(nest, self._weights)
+        # Copies: JAX may keep the memory it is handed, in place of a copy of its own.
+        arguments = self._typed(weights).copy(), self._typed(hyper).copy(), t
+        options = {"layouts": self._layouts, "wrt_hyper": wrt_hyper}
+        if known is not None:
+            with self._mode():
+                found = self._functions.with_product(*arguments, self._typed(known), **options)
+                gradient, *product = map(_plain, found)
+            return gradient, lambda _: (product[0], product[1] if wrt_hyper else np.zeros(0))
+        with self._mode():
+            found, pullback = self._functions.with_pullback(*arguments, **options)
+            gradient = _plain(found)
 
         def pull_back(vector: Vector) -> tuple[Vector, Vector]:
-            with self._mode(), _explaining_tracers():
-                cotangent = self._weights.unflatten(np.array(vector, dtype=self._dtype))
-                to_weights, *to_hyper = self._functions.apply(pullback, cotangent)
-                return _flat(to_weights, self._weights), (
-                    _flat(to_hyper[0], self._hyper) if wrt_hyper else np.zeros(0)
-                )
+            with self._mode():
+                product = map(_plain, self._functions.apply(pullback, self._typed(vector)))
+                return next(product), next(product, np.zeros(0))
 
         return gradient, pull_back
 
-    def _mode(self) -> AbstractContextManager:
+    @property
+    def _layouts(self) -> tuple[Layout, Layout]:
+        return self._weights, self._hyper
+
+    def _typed(self, vector: Vector) -> NDArray:
+        return np.asarray(vector, dtype=self._dtype)
+
+    @contextmanager
+    def _mode(self) -> Iterator[None]:
         import jax
 
-        return jax.enable_x64(True) if self._dtype == np.float64 else nullcontext()
-
-    def _nests(self, weights: Vector, hyper: Vector) -> tuple[Nest, Nest]:
-        # Copies: JAX may keep the memory it is handed, in place of a copy of its own.
-        return (
-            self._weights.unflatten(np.array(weights, dtype=self._dtype)),
-            self._hyper.unflatten(np.array(hyper, dtype=self._dtype)),
-        )
+        wide = jax.enable_x64(True) if self._dtype == np.float64 else nullcontext()
+        with wide, _explaining_tracers():
+            yield
 
 
 @dataclass(frozen=True)
@@ -179,14 +191,19 @@ class Compiled:
     Attributes
     ----------
     gradient : callable
-        ``gradient(weights, hyper, t)`` returns a nest.
+        ``gradient(weights, hyper, t, layouts)`` of flat vectors returns one.
+    with_product : callable
+        ``with_product(weights, hyper, t, cotangent, layouts=…, wrt_hyper=…)`` returns it with the
+        products of its pullback.
     with_pullback : callable
-        ``with_pullback(weights, hyper, t, wrt_hyper=…)`` returns it with its pullback, a pytree.
+        ``with_pullback(weights, hyper, t, layouts=…, wrt_hyper=…)`` returns it with its pullback,
+        a pytree.
     apply : callable
         ``apply(pullback, cotangent)``.
     """
 
     gradient: Callable[..., Any]
+    with_product: Callable[..., Any]
     with_pullback: Callable[..., Any]
     apply: Callable[..., Any]
 
@@ -209,23 +226,32 @@ def compiled(loss: Loss) -> Compiled:
 def _compile(loss_of: Callable[[], Loss | None]) -> Compiled:
     import jax
 
-    def value(weights: Nest, hyper: Nest, t: Any) -> Any:
+    def value(weights: Any, hyper: Any, t: Any, layouts: tuple[Layout, Layout]) -> Any:
         loss = loss_of()
         assert loss is not None  # JaxGradients holds it
-        result = loss(weights, hyper, t)
+        result = loss(layouts[0].unflatten(weights), layouts[1].unflatten(hyper), t)
         refuse_value(result, (np.ndarray, jax.Array))
         return result
 
     gradient = jax.grad(value)
 
-    @partial(jax.jit, static_argnames="wrt_hyper")
-    def with_pullback(weights: Nest, hyper: Nest, t: Any, wrt_hyper: bool) -> Any:
+    def with_pullback(
+        weights: Any, hyper: Any, t: Any, layouts: tuple[Layout, Layout], wrt_hyper: bool
+    ) -> Any:
         if wrt_hyper:
-            return jax.vjp(lambda w, h: gradient(w, h, t), weights, hyper)
-        return jax.vjp(lambda w: gradient(w, hyper, t), weights)
+            return jax.vjp(lambda w, h: gradient(w, h, t, layouts), weights, hyper)
+        return jax.vjp(lambda w: gradient(w, hyper, t, layouts), weights)
 
+    def with_product(weights: Any, hyper: Any, t: Any, cotangent: Any, **options: Any) -> Any:
+        found, pullback = with_pullback(weights, hyper, t, **options)
+        return found, *pullback(cotangent)
+
+    fixed = ("layouts", "wrt_hyper")
     return Compiled(
-        jax.jit(gradient), with_pullback, jax.jit(lambda pullback, cotangent: pullback(cotangent))
+        jax.jit(gradient, static_argnames="layouts"),
+        jax.jit(with_product, static_argnames=fixed),
+        jax.jit(with_pullback, static_argnames=fixed),
+        jax.jit(lambda pullback, cotangent: pullback(cotangent)),
     )
 
 
@@ -248,12 +274,9 @@ class _TracedError(Exception):
     """A gradient is traced by someone."""
 
 
-def _flat(nest: Nest, layout: Layout) -> Vector:
-    # By name: JAX sorts the keys of dicts, the layout keeps their order.
+def _plain(vector: Any) -> Vector:
     import jax
 
-    leaves = dict(named_leaves(nest, layout.name))
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves.values()):
+    if isinstance(vector, jax.core.Tracer):
         raise _TracedError
-    parts = [np.asarray(leaves[name]).reshape(-1) for name in layout.names]
-    return np.concatenate(parts, dtype=np.float64) if parts else np.zeros(0)
+    return np.asarray(vector, dtype=np.float64)

@@ -138,7 +138,13 @@ class TorchGradients:
         return _flat(gradient)
 
     def gradient_and_pullback(
-        self, weights: Vector, hyper: Vector, t: int, *, wrt_hyper: bool
+        self,
+        weights: Vector,
+        hyper: Vector,
+        t: int,
+        *,
+        wrt_hyper: bool,
+        known: Vector | None = None,
     ) -> tuple[Vector, Pullback]:
         """Return the gradient and its pullback, from one pass; see :class:`Gradients`."""
         with _grad_enabled():

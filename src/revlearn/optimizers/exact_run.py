@@ -110,6 +110,13 @@ class ExactRun(ABC):
     def pull_back_weights(self, t: int, adjoint: Adjoint) -> None:
         """Carry the adjoint back over the second half of step `t`; called before it is undone."""
 
+    def cotangent(self, t: int, adjoint: Adjoint) -> Vector | None:
+        """Return what :meth:`pull_back_slots` will, if it depends on neither gradient nor slots.
+
+        Called after :meth:`pull_back_weights`. Gradient and product can then be had in one go.
+        """
+        return None
+
     @abstractmethod
     def pull_back_slots(self, t: int, gradient: Vector, adjoint: Adjoint) -> Vector:
         """Carry the adjoint back over the first half of step `t`; called once it is undone.

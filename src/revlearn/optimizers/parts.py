@@ -178,6 +178,12 @@ class RunInParts(ExactRun):
         for part in self._parts:
             part.pull_back_weights(t, adjoint.cut(part.place))
 
+    def cotangent(self, t: int, adjoint: Adjoint) -> Vector | None:
+        """Return the derivative of the gradient, where it is known; see :class:`ExactRun`."""
+        found = (part.cotangent(t, adjoint.cut(part.place)) for part in self._parts)
+        known = [own for own in found if own is not None]
+        return np.concatenate(known) if known else None
+
     def pull_back_slots(self, t: int, gradient: Vector, adjoint: Adjoint) -> Vector:
         """Carry the adjoint back; see :class:`ExactRun`."""
         cotangent = np.empty_like(gradient)
@@ -298,6 +304,10 @@ class Part(ABC):
     @abstractmethod
     def pull_back_weights(self, t: int, adjoint: Adjoint) -> None:
         """Carry the adjoint back over the second half of a step."""
+
+    def cotangent(self, t: int, adjoint: Adjoint) -> Vector | None:
+        """Return what :meth:`pull_back_slots` will, if it is known before."""
+        return None
 
     @abstractmethod
     def pull_back_slots(self, t: int, gradient: Vector, adjoint: Adjoint) -> Vector:

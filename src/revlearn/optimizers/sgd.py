@@ -143,6 +143,10 @@ class ExactSGD(Part):
         adjoint.accumulate("learning_rate", t, self.dots(d_weights, self.values("velocity")))
         d_velocity += self.spread(self.rates["learning_rate"][:, t]) * d_weights
 
+    def cotangent(self, t: int, adjoint: Adjoint) -> Vector:
+        """Return the derivative of the gradient; see :class:`ExactRun`."""
+        return adjoint.slots["velocity"] * self.spread(-self.rates["gain"][:, t])
+
     def pull_back_slots(self, t: int, gradient: Vector, adjoint: Adjoint) -> Vector:
         """Carry the adjoint back over γ v − (1 − γ) g; see :class:`ExactRun`."""
         d_velocity = adjoint.slots["velocity"]
@@ -150,6 +154,6 @@ class ExactSGD(Part):
         if not self._dampened:
             slopes += self.dots(d_velocity, gradient)
         adjoint.accumulate("momentum", t, slopes)
-        cotangent = d_velocity * self.spread(-self.rates["gain"][:, t])
+        cotangent = self.cotangent(t, adjoint)
         d_velocity *= self.spread(self.rates["momentum"][:, t])
         return cotangent
