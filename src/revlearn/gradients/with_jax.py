@@ -149,16 +149,17 @@ class JaxGradients:
         known: Vector | None = None,
     ) -> tuple[Vector, Pullback]:
         """Return the gradient and its pullback, from one pass; see :class:`Gradients`."""
-        # Copies: JAX may keep the memory it is handed, in place of a copy of its own.
-        arguments = self._typed(weights).copy(), self._typed(hyper).copy(), t
+        arguments = self._typed(weights), self._typed(hyper), t
         options = {"layouts": self._layouts, "wrt_hyper": wrt_hyper}
         if known is not None:
             with self._mode():
                 found = self._functions.with_product(*arguments, self._typed(known), **options)
                 gradient, *product = map(_plain, found)
             return gradient, lambda _: (product[0], product[1] if wrt_hyper else np.zeros(0))
+        # Copies: until the pullback is called, JAX may use the memory that it was handed.
+        copies = arguments[0].copy(), arguments[1].copy(), t
         with self._mode():
-            found, pullback = self._functions.with_pullback(*arguments, **options)
+            found, pullback = self._functions.with_pullback(*copies, **options)
             gradient = _plain(found)
 
         def pull_back(vector: Vector) -> tuple[Vector, Vector]:
