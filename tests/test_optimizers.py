@@ -309,6 +309,35 @@ def test_a_long_run_of_a_small_network_comes_back(case):
     check_bits(case, tape, schedules, layout)
 
 
+def test_parts_cover_all_weights_once_whatever_the_leaves(monkeypatch):
+    """Also leaves without numbers, at every place, and leaves larger than a part."""
+    monkeypatch.setattr(rl.optimizers.parts, "BLOCK", 8)
+    for sizes in ([0, 3, 0, 5, 0], [8, 0, 8], [0, 20, 1, 0, 7, 9], [0, 0, 1], [30]):
+        start = [np.arange(1.0, size + 1.0) for size in sizes]
+        layout = Layout(start, "weights")
+        found = list(rl.optimizers.parts.places(layout, per_leaf=True))
+        numbers = np.concatenate([np.arange(layout.size)[place.weights] for place in found])
+        assert np.array_equal(numbers, np.arange(layout.size))
+        assert all(place.size <= 8 for place in found)
+        for place in found:
+            rows = place.rows_of(np.arange(len(sizes)))
+            assert len(rows) == len(place.pieces)
+            for row, piece in zip(rows, place.pieces, strict=True):
+                whole = range(layout.size)[place.weights][piece]
+                assert set(whole) <= set(range(layout.size)[layout.slices[row]])
+        steps = 60
+        rates = [np.full(steps, 0.01 * (i + 1)) for i in range(len(sizes))]
+        momenta = [np.full(steps, 0.3 + 0.1 * i) for i in range(len(sizes))]
+
+        def loss(weights, hyper, t):
+            return sum(np.sum(np.cos(leaf + t)) for leaf in weights)
+
+        tape = rl.record(loss, start, None, rl.SGD(rates, momenta), steps)
+        unrolled = rl.estimators.unrolled.train(loss, start, None, rl.SGD(rates, momenta), steps)
+        assert layout.flatten(tape.weights) == pytest.approx(layout.flatten(unrolled), rel=1e-9)
+        check_return(tape, layout, start, {})
+
+
 @each_case
 @settings(max_examples=60)
 @given(data=st.data())

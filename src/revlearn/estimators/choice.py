@@ -32,7 +32,8 @@ class Choice:
     checkpoints : int or None
         States to be kept; None for exact reversal.
     memory : int
-        Bytes beyond the state and its adjoint, which every way needs.
+        Bytes beyond the state and its adjoint, which every way needs. Buffers spill at a bound, so
+        that those of reversal may hold 4 bytes a weight more or less at times.
     gradients : float
         Cost, in training gradients for each step. Training alone costs 1.
     """

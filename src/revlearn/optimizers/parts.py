@@ -97,7 +97,8 @@ def places(layout: Layout, per_leaf: bool) -> Iterator[Place]:
     """Cut the weights into parts: large leaves into several, small ones put together."""
     gathered: list[tuple[int, slice]] = []
     for row, leaf in enumerate(layout.slices if per_leaf else [slice(0, layout.size)]):
-        for start in range(leaf.start, leaf.stop, BLOCK):
+        # A leaf without numbers is a piece, too: it has its row in the schedules.
+        for start in range(leaf.start, max(leaf.stop, leaf.start + 1), BLOCK):
             piece = slice(start, min(start + BLOCK, leaf.stop))
             if gathered and piece.stop - gathered[0][1].start > BLOCK:
                 yield _place(gathered)
