@@ -91,7 +91,7 @@ class Runner:
 
 
 def store(runner: Runner, output: Path, content: dict) -> None:
-    """Write a result with what it was measured on and with."""
+    """Write a result with what it was measured with."""
     problem = runner.problem
     header = {
         "problem": {
@@ -100,14 +100,21 @@ def store(runner: Runner, output: Path, content: dict) -> None:
             "batch": problem.batch,
             "parameters": sum(leaf.size for leaf in problem.leaves),
         },
+        "peak_method": PEAK_METHOD,
+        "tolerance": {"floats": FLOAT_TOLERANCE, "fixed_point": FIXED_POINT_TOLERANCE},
+        "unavailable": runner.unavailable,
+    }
+    write(output, header | content)
+
+
+def write(output: Path, content: dict) -> None:
+    """Write a result with what it was measured on."""
+    header = {
         "commit": _commit(),
         "date": datetime.now(UTC).date().isoformat(),
         "versions": _versions(),
         "processor": _processor(),
         "threads": 1,
-        "peak_method": PEAK_METHOD,
-        "tolerance": {"floats": FLOAT_TOLERANCE, "fixed_point": FIXED_POINT_TOLERANCE},
-        "unavailable": runner.unavailable,
     }
     output.parent.mkdir(parents=True, exist_ok=True)
     with replacing(output) as partial:
