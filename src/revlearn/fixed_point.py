@@ -68,9 +68,7 @@ def to_fixed(values: ArrayLike, fraction_bits: int = FRACTION_BITS) -> NDArray[n
     return fixed
 
 
-def from_fixed(
-    fixed: NDArray[np.int64], fraction_bits: int = FRACTION_BITS, out: NDArray | None = None
-) -> NDArray[np.float64]:
+def from_fixed(fixed: NDArray[np.int64], fraction_bits: int = FRACTION_BITS) -> NDArray[np.float64]:
     r"""Read fixed-point integers as real numbers, :math:`i / 2^b`.
 
     Integers of more than 53 significant bits are rounded to the nearest float.
@@ -81,8 +79,6 @@ def from_fixed(
         Integers, any shape.
     fraction_bits : int
         Number of bits after the binary point, `b`.
-    out : ndarray of float64, optional
-        Where to write the result.
 
     Returns
     -------
@@ -94,9 +90,7 @@ def from_fixed(
     >>> from_fixed(to_fixed([0.25, -3.0]))
     array([ 0.25, -3.  ])
     """
-    values = np.array(fixed, dtype=np.float64) if out is None else out
-    if out is not None:
-        out[...] = fixed
+    values = np.array(fixed, dtype=np.float64)
     values *= 2.0**-fraction_bits
     return values
 
