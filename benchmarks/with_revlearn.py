@@ -24,15 +24,19 @@ def contender(loss_of, train):
             weights = train(loss, problem.layers, penalties, optimizer, steps)
             return rl.losses.nll(rl.models.mlp(weights, held_out), held_out_targets)
 
-        def run(steps=steps):
+        def prepared(steps):
             rates, momenta = problem.rates(steps).T, problem.momenta(steps).T
             variables = tuple(map(problem.nest, (rates, momenta, problem.log_penalties)))
-            value, gradient = value_and_grad(partial(objective, steps=steps))(variables)
-            rates, momenta, logs = ([leaf for _, leaf in named_leaves(g, "")] for g in gradient)
-            return value, flat(np.stack(rates, 1), np.stack(momenta, 1), logs)
 
-        run(min(3, steps))  # the gradients are compiled here, where the framework compiles
-        return run
+            def run():
+                value, gradient = value_and_grad(partial(objective, steps=steps))(variables)
+                rates, momenta, logs = ([leaf for _, leaf in named_leaves(g, "")] for g in gradient)
+                return value, flat(np.stack(rates, 1), np.stack(momenta, 1), logs)
+
+            return run
+
+        prepared(min(3, steps))()  # the gradients are compiled here, where the framework compiles
+        return prepared(steps)
 
     return prepare
 

@@ -405,10 +405,10 @@ def test_what_cannot_be_meant_is_refused():
 
 def test_momentum_is_rounded_to_the_nearest_ratio():
     momenta = np.array([[0.5, 0.9, 0.99999, 1e-9, 1.0]])
-    ours = rl.optimizers.sgd.numerators(momenta, 16)
+    ours = rl.optimizers.sgd.ratios(momenta, 16) * 2**16
     assert ours.tolist() == [[32768, 58982, 65535, 1, 65536]]
     many = np.random.RandomState(0).uniform(2.0**-16, 1, size=(1, 1000))
-    error = np.abs(rl.optimizers.sgd.numerators(many, 16) / 2**16 - many)
+    error = np.abs(rl.optimizers.sgd.ratios(many, 16) - many)
     assert error.max() <= 2.0**-17
 
 

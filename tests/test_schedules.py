@@ -2,6 +2,7 @@ import autograd.numpy as np
 import pytest
 from autograd.test_util import check_grads
 
+import revlearn as rl
 from revlearn import logit, sigmoid
 from revlearn.parameters import Layout
 from revlearn.schedules import expand
@@ -51,3 +52,11 @@ def test_sigmoid_and_logit_are_inverse():
     assert np.allclose(logit(sigmoid(x)), x, rtol=1e-6)
     assert sigmoid(np.array([-1000.0, 1000.0])).tolist() == [0.0, 1.0]
     check_grads(sigmoid, modes=["rev"], order=2)(x)
+
+
+def test_a_schedule_changed_after_training_does_not_change_the_tape():
+    rates = np.full(5, 0.1)
+    tape = rl.record(lambda w, hyper, t: w**2, 1.0, None, rl.SGD(rates, 0.9), steps=5)
+    rates[:] = 7.0
+    *_, (_, first, _) = tape.rewind()
+    assert first == 1.0

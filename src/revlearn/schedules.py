@@ -40,7 +40,7 @@ def expand(schedule: Any, name: str, layout: Layout, steps: int) -> Any:
         or a value is not finite.
     """
     if not isinstance(plain(schedule), (dict, list, tuple)):
-        return anp.reshape(_row(schedule, name, steps), (1, steps))
+        return _row(schedule, name, steps)
     rows = dict(named_leaves(schedule, name))
     expected = [layout.name_as(name, i) for i in range(len(layout.names))]
     if set(rows) != set(expected):
@@ -48,7 +48,8 @@ def expand(schedule: Any, name: str, layout: Layout, steps: int) -> Any:
             f"{name} is a nest with the leaves {list(rows)}, but the weights ask for {expected}. "
             "A schedule of one value per step must be an array: wrap it in numpy.array"
         )
-    return anp.stack([_row(rows[leaf], leaf, steps) for leaf in expected])
+    # Not stack, of which autograd keeps a copy of every row.
+    return anp.concatenate([_row(rows[leaf], leaf, steps) for leaf in expected])
 
 
 def expand_all(optimizer: Optimizer, layout: Layout, steps: int) -> dict[str, Any]:
@@ -71,8 +72,11 @@ def _row(values: Any, name: str, steps: int) -> Any:
         )
     if not np.isfinite(numbers).all():
         raise ValueError(f"{name} holds {numbers[~np.isfinite(numbers)][0]}, not a finite number")
+    # A copy: the caller may change the array before the run is undone. Not so while autograd
+    # follows it.
     row = values if isbox(values) else numbers.astype(np.float64)
-    return row * np.ones(steps)
+    whole = numbers.shape and numbers.dtype == np.float64
+    return anp.reshape(row if whole else row * np.ones(steps), (1, steps))
 
 
 def sigmoid(x: Any) -> Any:

@@ -207,31 +207,35 @@ class Tape:
         adjoint = setup.adjoint(
             d_weights, self._hyper.size if wrt_hyper else 0, self._schedule_shapes
         )
-        gradients = setup.gradients
         for t in progress(range(self.steps)[::-1], self.steps, "backwards"):
-            run.pull_back_weights(t, adjoint)
-            with self._way_back(run, t):
-                run.undo_weights(t)
-                gradient, pull_back_gradient = gradients.gradient_and_pullback(
-                    run.values("weights"),
-                    self._hyper,
-                    t,
-                    wrt_hyper=wrt_hyper,
-                    known=run.cotangent(t, adjoint),
-                )
-                run.undo_slots(t, gradient)
-                if not self._arrived(run, t):
-                    # Traced for its derivative, a function may round differently than without.
-                    # Take the step again and undo it with the very function that went forward.
-                    forward = self._gradient_at(t)(run.values("weights"))
-                    run.step(t, gradient)
-                    run.unstep(t, lambda _, found=forward: found)  # type: ignore[misc]
-                    difference = np.linalg.norm(gradient - forward)
-                    only_rounding = difference <= setup.rounding * np.linalg.norm(gradient)
-                    if not (only_rounding and self._arrived(run, t)):
-                        raise self._irreproducible(run, t)
-            adjoint.add(*pull_back_gradient(run.pull_back_slots(t, gradient, adjoint)))
+            self._pull_back_step(run, t, adjoint, wrt_hyper)
         return adjoint
+
+    def _pull_back_step(self, run: ExactRun, t: int, adjoint: Adjoint, wrt_hyper: bool) -> None:
+        """Undo one step, and carry the adjoint back over it."""
+        # A function of its own, so that what a gradient keeps goes before the next one is taken.
+        run.pull_back_weights(t, adjoint)
+        with self._way_back(run, t):
+            run.undo_weights(t)
+            gradient, pull_back_gradient = self._setup.gradients.gradient_and_pullback(
+                run.values("weights"),
+                self._hyper,
+                t,
+                wrt_hyper=wrt_hyper,
+                known=run.cotangent(t, adjoint),
+            )
+            run.undo_slots(t, gradient)
+            if not self._arrived(run, t):
+                # Traced for its derivative, a function may round differently than without.
+                # Take the step again and undo it with the very function that went forward.
+                forward = self._gradient_at(t)(run.values("weights"))
+                run.step(t, gradient)
+                run.unstep(t, lambda _: forward)
+                difference = np.linalg.norm(gradient - forward)
+                only_rounding = difference <= self._setup.rounding * np.linalg.norm(gradient)
+                if not (only_rounding and self._arrived(run, t)):
+                    raise self._irreproducible(run, t)
+        adjoint.add(*pull_back_gradient(run.pull_back_slots(t, gradient, adjoint)))
 
     def _gradient_at(self, t: int) -> Callable[[Vector], Vector]:
         return lambda weights: self._setup.gradients.gradient(weights, self._hyper, t)

@@ -33,7 +33,7 @@ from ..rounding_buffer import RoundingBuffer
 from .base import Optimizer
 from .exact_run import Adjoint, ExactRun
 from .parts import Part
-from .ratios import nearest_ratio, numerators
+from .ratios import nearest_ratio, ratios
 
 BETA1_BITS, BETA2_BITS, DECAY_BITS = 16, 24, 30
 
@@ -107,13 +107,10 @@ class Adam(Optimizer):
     ) -> dict[str, NDArray]:
         """Return the schedules, with both decays as ratios; see :class:`Optimizer`."""
         check_epsilon(schedules["epsilon"])
-        first = numerators(schedules["beta1"], BETA1_BITS, layout, name="beta1")
-        second = numerators(schedules["beta2"], BETA2_BITS, layout, name="beta2", above=0.5)
+        beta1, beta2 = schedules["beta1"], schedules["beta2"]
         return schedules | {
-            "beta1": first / 2.0**BETA1_BITS,
-            "beta2": second / 2.0**BETA2_BITS,
-            "velocity_numerator": first,
-            "square_numerator": second,
+            "beta1": ratios(beta1, BETA1_BITS, layout, name="beta1"),
+            "beta2": ratios(beta2, BETA2_BITS, layout, name="beta2", above=0.5),
         }
 
     def start(
@@ -185,13 +182,6 @@ class AdamW(Adam):
         shrinkage = nearest_ratio(kept, DECAY_BITS, "1 − learning_rate·weight_decay", 0.5)
         return super().derived(schedules) | {"shrinkage": shrinkage}
 
-    def rates(
-        self, schedules: dict[str, NDArray[np.float64]], layout: Layout
-    ) -> dict[str, NDArray]:
-        """Return what Adam needs, and the decay of the weights as a ratio."""
-        ratio = np.rint(schedules["shrinkage"] * 2.0**DECAY_BITS).astype(np.int64)
-        return super().rates(schedules, layout) | {"weights_numerator": ratio}
-
     def part(self, *state: Any) -> ExactAdamW:
         """Return the rule on integers; see :class:`Optimizer`."""
         return ExactAdamW(self, *state)
@@ -216,8 +206,8 @@ class ExactAdam(Part):
 
     def step(self, t: int, gradient: Vector) -> None:
         """Advance by one step; see :class:`ExactRun`."""
-        for slot in ("velocity", "square"):
-            self.multiply(slot, self.rates[f"{slot}_numerator"][:, t])
+        self.multiply("velocity", self.rates["beta1"][:, t])
+        self.multiply("square", self.rates["beta2"][:, t])
         self._add_gradient(t, gradient, 1.0)
         self.add("weights", self._direction(t), self._step_size(t))
 
@@ -228,8 +218,8 @@ class ExactAdam(Part):
     def undo_slots(self, t: int, gradient: Vector) -> None:
         """Take both moments back; see :class:`ExactRun`."""
         self._add_gradient(t, gradient, -1.0)
-        for slot in ("velocity", "square"):
-            self.divide(slot, self.rates[f"{slot}_numerator"][:, t])
+        self.divide("velocity", self.rates["beta1"][:, t])
+        self.divide("square", self.rates["beta2"][:, t])
 
     def _add_gradient(self, t: int, gradient: Vector, sign: float) -> None:
         first, second = (1.0 - self.rates[name][:, t] for name in ("beta1", "beta2"))
@@ -299,13 +289,13 @@ class ExactAdamW(ExactAdam):
 
     def step(self, t: int, gradient: Vector) -> None:
         """Advance by one step; see :class:`ExactRun`."""
-        self.multiply("weights", self.rates["weights_numerator"][:, t])
+        self.multiply("weights", self.rates["shrinkage"][:, t])
         super().step(t, gradient)
 
     def undo_weights(self, t: int) -> None:
         """Take the weights back; see :class:`ExactRun`."""
         super().undo_weights(t)
-        self.divide("weights", self.rates["weights_numerator"][:, t])
+        self.divide("weights", self.rates["shrinkage"][:, t])
 
     def pull_back_slots(self, t: int, gradient: Vector, adjoint: Adjoint) -> Vector:
         """Carry the adjoint back over the decay, too; see :class:`ExactRun`."""

@@ -369,21 +369,33 @@ class Part(ABC):
             error.index = (error.index or 0) + self.place.weights.start
             raise
 
-    def multiply(self, slot: str, numerators: NDArray[np.int64]) -> None:
-        """Multiply a slot by a ratio for each piece, through its buffers."""
-        ratios = numerators.tolist()
-        for buffer, piece, numerator in zip(self.buffers[slot], self.pieces, ratios, strict=True):
-            buffer.multiply(self.integers[slot][piece], numerator)
-        # A product exceeds its factor only by the digit that an information buffer puts in.
-        self._bounds[slot] = max(self._bounds[slot], float(max(ratios)))
+    def multiply(self, slot: str, ratios: Vector) -> None:
+        """Multiply a slot by a ratio for each piece, through its buffers.
 
-    def divide(self, slot: str, numerators: NDArray[np.int64]) -> None:
+        Parameters
+        ----------
+        slot : str
+            A slot with buffers.
+        ratios : ndarray, shape (pieces,)
+            n/d, as :func:`~revlearn.optimizers.ratios.ratios` rounds them.
+        """
+        numerators = self._numerators(slot, ratios)
+        for buffer, piece, n in zip(self.buffers[slot], self.pieces, numerators, strict=True):
+            buffer.multiply(self.integers[slot][piece], n)
+        # A product exceeds its factor only by the digit that an information buffer puts in.
+        self._bounds[slot] = max(self._bounds[slot], float(max(numerators)))
+
+    def divide(self, slot: str, ratios: Vector) -> None:
         """Undo the latest :meth:`multiply` of a slot."""
-        ratios = numerators.tolist()
-        for buffer, piece, numerator in zip(self.buffers[slot], self.pieces, ratios, strict=True):
-            buffer.divide(self.integers[slot][piece], numerator)
+        numerators = self._numerators(slot, ratios)
+        for buffer, piece, n in zip(self.buffers[slot], self.pieces, numerators, strict=True):
+            buffer.divide(self.integers[slot][piece], n)
         denominator = 2.0 ** self.buffers[slot][0].denominator_bits
-        self._bounds[slot] = (self._bounds[slot] / min(ratios) + 2.0) * denominator
+        self._bounds[slot] = (self._bounds[slot] / min(numerators) + 2.0) * denominator
+
+    def _numerators(self, slot: str, ratios: Vector) -> list[int]:
+        # Floats hold the ratios exactly, so nothing is rounded here.
+        return (ratios * 2.0 ** self.buffers[slot][0].denominator_bits).astype(np.int64).tolist()
 
     def spread(self, factors: Vector) -> float | Vector:
         """Return one factor for all weights, or a vector that holds each piece's factor."""

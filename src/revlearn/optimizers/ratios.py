@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 from ..parameters import Layout
 
 
-def numerators(
+def ratios(
     factors: NDArray[np.float64],
     bits: int,
     layout: Layout | None = None,
     *,
     name: str = "momentum",
     above: float = 0.0,
-) -> NDArray[np.int64]:
-    """Return n of the ratios n / 2**bits nearest to decay factors, at least 1.
+) -> NDArray[np.float64]:
+    """Return the ratios n / 2**bits nearest to decay factors, with n at least 1.
 
     Parameters
     ----------
@@ -34,8 +34,8 @@ def numerators(
 
     Returns
     -------
-    ndarray of int64, shape (rows, steps)
-        Numerators, from 1 to 2**bits.
+    ndarray of float64, shape (rows, steps)
+        Multiples of 2**-bits, in (0, 1]: floats hold them exactly.
 
     Raises
     ------
@@ -64,12 +64,14 @@ def numerators(
             f"{first(lost)}, which {bits} bits round to 1: nothing decays, and nothing new enters. "
             f"Choose more bits, for example {name}_bits={min(bits + 8, 32)}, or 1 itself"
         )
-    return np.maximum(rounded, np.floor(above * denominator) + 1).astype(np.int64)
+    np.maximum(rounded, np.floor(above * denominator) + 1, out=rounded)
+    rounded /= denominator
+    return rounded
 
 
 @primitive
 def nearest_ratio(factors, bits, name="momentum", above=0.0):
-    """Return decay factors as :func:`numerators` rounds them; the derivative is that of the ratio.
+    """Return decay factors as :func:`ratios` rounds them; the derivative is that of the ratio.
 
     Parameters
     ----------
@@ -78,11 +80,10 @@ def nearest_ratio(factors, bits, name="momentum", above=0.0):
     bits : int
         Bits of the denominator.
     name, above
-        As for :func:`numerators`.
+        As for :func:`ratios`.
     """
     rows = np.reshape(factors, (-1, 1)) if np.ndim(factors) < 2 else factors
-    ratios = numerators(rows, bits, name=name, above=above) / 2.0**bits
-    return ratios.reshape(np.shape(factors))
+    return ratios(rows, bits, name=name, above=above).reshape(np.shape(factors))
 
 
 # The ratio moves as if it could take any value.

@@ -27,7 +27,7 @@ from .adam import check_epsilon, check_square, slope_of_root, square_root
 from .base import Optimizer
 from .exact_run import Adjoint, ExactRun
 from .parts import Part
-from .ratios import nearest_ratio, numerators
+from .ratios import nearest_ratio, ratios
 
 MOMENTUM_BITS, DECAY_BITS = 16, 24
 
@@ -90,13 +90,10 @@ class RMSprop(Optimizer):
     ) -> dict[str, NDArray]:
         """Return the schedules, with momentum and decay as ratios; see :class:`Optimizer`."""
         check_epsilon(schedules["epsilon"])
-        momentum = numerators(schedules["momentum"], MOMENTUM_BITS, layout)
-        decay = numerators(schedules["decay"], DECAY_BITS, layout, name="decay", above=0.5)
+        momentum, decay = schedules["momentum"], schedules["decay"]
         return schedules | {
-            "momentum": momentum / 2.0**MOMENTUM_BITS,
-            "decay": decay / 2.0**DECAY_BITS,
-            "velocity_numerator": momentum,
-            "square_numerator": decay,
+            "momentum": ratios(momentum, MOMENTUM_BITS, layout),
+            "decay": ratios(decay, DECAY_BITS, layout, name="decay", above=0.5),
         }
 
     def start(
@@ -139,9 +136,9 @@ class ExactRMSprop(Part):
 
     def step(self, t: int, gradient: Vector) -> None:
         """Advance by one step; see :class:`ExactRun`."""
-        self.multiply("square", self.rates["square_numerator"][:, t])
+        self.multiply("square", self.rates["decay"][:, t])
         self._add_square(t, gradient, 1.0)
-        self.multiply("velocity", self.rates["velocity_numerator"][:, t])
+        self.multiply("velocity", self.rates["momentum"][:, t])
         self._add_normalised(t, gradient, -1.0)
         self.add("weights", self.integers["velocity"], self.rates["learning_rate"][:, t])
 
@@ -152,9 +149,9 @@ class ExactRMSprop(Part):
     def undo_slots(self, t: int, gradient: Vector) -> None:
         """Take velocity and mean square back; see :class:`ExactRun`."""
         self._add_normalised(t, gradient, 1.0)
-        self.divide("velocity", self.rates["velocity_numerator"][:, t])
+        self.divide("velocity", self.rates["momentum"][:, t])
         self._add_square(t, gradient, -1.0)
-        self.divide("square", self.rates["square_numerator"][:, t])
+        self.divide("square", self.rates["decay"][:, t])
 
     def _add_square(self, t: int, gradient: Vector, sign: float) -> None:
         share = sign * (1.0 - self.rates["decay"][:, t])

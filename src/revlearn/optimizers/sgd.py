@@ -21,7 +21,7 @@ from ..parameters import Layout
 from .base import Optimizer
 from .exact_run import Adjoint
 from .parts import Part
-from .ratios import nearest_ratio, numerators
+from .ratios import nearest_ratio, ratios
 
 
 class SGD(Optimizer):
@@ -86,10 +86,7 @@ class SGD(Optimizer):
         self, schedules: dict[str, NDArray[np.float64]], layout: Layout
     ) -> dict[str, NDArray]:
         """Return the schedules, with the momentum as a ratio; see :class:`Optimizer`."""
-        ratio = numerators(schedules["momentum"], self.momentum_bits, layout)
-        momentum = ratio / 2.0**self.momentum_bits
-        gain = self.gain(momentum) * np.ones_like(momentum)
-        return schedules | {"momentum": momentum, "numerator": ratio, "gain": gain}
+        return schedules | {"momentum": ratios(schedules["momentum"], self.momentum_bits, layout)}
 
     def part(self, *state: Any) -> ExactSGD:
         """Return the rule on integers; see :class:`Optimizer`."""
@@ -114,7 +111,7 @@ class ExactSGD(Part):
 
     def __init__(self, optimizer: SGD, *state: Any):
         super().__init__(optimizer, *state)
-        self._dampened = optimizer.dampening is not None
+        self._gain, self._dampened = optimizer.gain, optimizer.dampening is not None
         self.buffers["velocity"] = [
             InformationBuffer(piece.stop - piece.start, optimizer.momentum_bits)
             for piece in self.pieces
@@ -122,8 +119,8 @@ class ExactSGD(Part):
 
     def step(self, t: int, gradient: Vector) -> None:
         """Advance by one step; see :class:`ExactRun`."""
-        self.multiply("velocity", self.rates["numerator"][:, t])
-        self.add("velocity", gradient, -self.rates["gain"][:, t] * self.unit("velocity"))
+        self.multiply("velocity", self.rates["momentum"][:, t])
+        self._add_gradient(t, gradient, -1.0)
         self.add("weights", self.integers["velocity"], self.rates["learning_rate"][:, t])
 
     def undo_weights(self, t: int) -> None:
@@ -132,8 +129,14 @@ class ExactSGD(Part):
 
     def undo_slots(self, t: int, gradient: Vector) -> None:
         """Take the velocity back; see :class:`ExactRun`."""
-        self.add("velocity", gradient, self.rates["gain"][:, t] * self.unit("velocity"))
-        self.divide("velocity", self.rates["numerator"][:, t])
+        self._add_gradient(t, gradient, 1.0)
+        self.divide("velocity", self.rates["momentum"][:, t])
+
+    def _add_gradient(self, t: int, gradient: Vector, sign: float) -> None:
+        self.add("velocity", gradient, sign * self._gains(t) * self.unit("velocity"))
+
+    def _gains(self, t: int) -> Vector:
+        return self._gain(self.rates["momentum"][:, t]) * np.ones(len(self.pieces))
 
     # The paper's Algorithm 2, corrected: the halves of a step, latest first.
 
@@ -145,7 +148,7 @@ class ExactSGD(Part):
 
     def cotangent(self, t: int, adjoint: Adjoint) -> Vector:
         """Return the derivative of the gradient; see :class:`ExactRun`."""
-        return adjoint.slots["velocity"] * self.spread(-self.rates["gain"][:, t])
+        return adjoint.slots["velocity"] * self.spread(-self._gains(t))
 
     def pull_back_slots(self, t: int, gradient: Vector, adjoint: Adjoint) -> Vector:
         """Carry the adjoint back over γ v − (1 − γ) g; see :class:`ExactRun`."""
