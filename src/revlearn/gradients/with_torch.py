@@ -153,12 +153,15 @@ class TorchGradients:
             gradient = self._gradient(own, nest, hyper_nest, t, create_graph=True)
         variables = own + hyper_leaves if wrt_hyper else own
 
-        def pull_back(vector: Vector) -> tuple[Vector, Vector]:
+        def pull_back(vector: Vector, keep: bool = True) -> tuple[Vector, Vector]:
             cotangents, _ = self._tensors(vector, self._weights, requires_grad=False)
-            pulled_back = _flat(_derivatives(gradient, variables, cotangents))
+            pulled_back = _flat(_derivatives(gradient, variables, cotangents, keep))
             return pulled_back[: weights.size], pulled_back[weights.size :]
 
-        return _flat(gradient), pull_back
+        if known is None:
+            return _flat(gradient), pull_back
+        product = pull_back(known, keep=False)
+        return _flat(gradient), lambda _: product
 
     def _gradient(
         self, own: list[Any], weights: Nest, hyper: Nest, t: int, create_graph: bool = False
@@ -197,17 +200,21 @@ class TorchGradients:
         return leaves, nest
 
 
-def _derivatives(outputs: list[Any], variables: list[Any], cotangents: list[Any]) -> list[Any]:
-    """Return the derivatives of Σ outputs · cotangents, zero for an output that is constant."""
+def _derivatives(
+    outputs: list[Any], variables: list[Any], cotangents: list[Any], keep: bool
+) -> list[Any]:
+    """Return the derivatives of Σ outputs · cotangents, zero for an output that is constant.
+
+    The graph is kept, so that it can be asked again, or given back piece by piece on the way.
+    """
     import torch
 
     pairs = [pair for pair in zip(outputs, cotangents, strict=True) if pair[0].requires_grad]
     if not pairs:
         return [torch.zeros_like(variable) for variable in variables]
     live, weights = zip(*pairs, strict=True)
-    # The graph is kept, so that a pullback can be called again; it goes with the pullback.
     return list(
-        torch.autograd.grad(live, variables, weights, retain_graph=True, materialize_grads=True)
+        torch.autograd.grad(live, variables, weights, retain_graph=keep, materialize_grads=True)
     )
 
 
