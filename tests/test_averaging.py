@@ -11,7 +11,7 @@ START = {"a": np.array([0.3, -0.7, 1.1]), "b": np.array([0.4])}
 STEPS = 12
 RULES = {
     "SGD": lambda s: rl.SGD(s["rate"], s["kept"]),
-    "Nesterov": lambda s: rl.Nesterov(s["rate"], s["kept"]),
+    "Nesterov": lambda s: rl.Nesterov(s["rate"], s["kept"], direction_bits=4),
     "RMSprop": lambda s: rl.RMSprop(s["rate"], s["kept"], epsilon=1e-3),
     "Adam": lambda s: rl.Adam(s["rate"], s["kept"], epsilon=1e-3),
     "AdamW": lambda s: rl.AdamW(s["rate"], s["kept"], epsilon=1e-3),
