@@ -56,8 +56,8 @@ class Nesterov(Optimizer):
     PyTorch's learning rate is α (1 − γ).
 
     This rule is not cheap to reverse: 24.15 bits a weight and step with a momentum of 0.9, where
-    :class:`~revlearn.SGD` needs 0.15. From 128 steps on √(2T) checkpoints take less memory
-    (:func:`revlearn.estimators.checkpointed.train`, which keeps no buffers); or let the buffers
+    :class:`~revlearn.SGD` needs 0.15. From a hundred steps on √(2T) checkpoints take less
+    memory (:func:`revlearn.estimators.checkpointed.train`, which keeps no buffers); or let the buffers
     spill to disk (``spill_to``).
 
     Examples
