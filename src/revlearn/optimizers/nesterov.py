@@ -47,8 +47,7 @@ class Nesterov(Optimizer):
         γ, in (0, 1]. Rounded to the nearest n/2**16.
     direction_bits : int, optional
         k, at most 32. Each direction holds 2**-k of the one before, and each weight and step costs
-        k bits. The default 24 is a deviation of 6e-8, as large as if gradients were rounded to
-        single precision.
+        k bits. With the default 24 that is a deviation of 6e-8; single precision rounds as far.
 
     Notes
     -----
@@ -56,9 +55,9 @@ class Nesterov(Optimizer):
     PyTorch's learning rate is α (1 − γ).
 
     This rule is not cheap to reverse: 24.15 bits a weight and step with a momentum of 0.9, where
-    :class:`~revlearn.SGD` needs 0.15. From a hundred steps on √(2T) checkpoints take less
-    memory (:func:`revlearn.estimators.checkpointed.train`, which keeps no buffers); or let the buffers
-    spill to disk (``spill_to``).
+    :class:`~revlearn.SGD` needs 0.15. From a hundred steps on √(2T) checkpoints take less memory:
+    :func:`revlearn.estimators.checkpointed.train` keeps no buffers. Or let the buffers spill to
+    disk (``spill_to``).
 
     Examples
     --------
