@@ -124,7 +124,7 @@ CASES = {
         make=lambda average_decay, **schedules: rl.Averaged(rl.SGD(**schedules), average_decay),
         unconstrained=SGD["unconstrained"] | AVERAGE,
         bits=lambda momentum, average_decay, **_: discarded(momentum) + rounded(average_decay),
-        long=100_000,
+        long=10_000,
         calm={"learning_rate": 0.02, "average_decay": 0.99},
         rounds=True,
     ),
