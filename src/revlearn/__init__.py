@@ -10,7 +10,7 @@ from . import datasets, estimators, gradients, losses, meta, models, testing
 from .errors import DataError, FixedPointOverflowError, NonFiniteError, ReversalError, RevlearnError
 from .fixed_point import from_fixed, to_fixed
 from .information_buffer import InformationBuffer
-from .optimizers import SGD, Adam, AdamW, Clipped, RMSprop
+from .optimizers import SGD, Adam, AdamW, Averaged, Clipped, Nesterov, RMSprop
 from .rounding_buffer import RoundingBuffer
 from .schedules import logit, sigmoid
 from .tape import Tape
@@ -25,10 +25,12 @@ __all__ = [
     "SGD",
     "Adam",
     "AdamW",
+    "Averaged",
     "Clipped",
     "DataError",
     "FixedPointOverflowError",
     "InformationBuffer",
+    "Nesterov",
     "NonFiniteError",
     "RMSprop",
     "ReversalError",

@@ -61,7 +61,7 @@ class Setup:
     def flatten(self, weights: Nest, hyper: Nest, **given: Nest) -> list[Any]:
         """Return flat arrays: every slot of the state, the hyperparameters, every schedule."""
         slots = {slot: np.zeros(self.weights.size) for slot in self.slots}
-        slots["weights"] = self.weights.flatten(weights)
+        slots["weights"] = slots[self.optimizer.result] = self.weights.flatten(weights)
         for slot, nest in given.items():
             if nest is not None:
                 if slot not in slots:
@@ -91,8 +91,8 @@ class Setup:
         if d_weights.shape != (size,):
             raise ValueError(f"d_weights has shape {d_weights.shape}, expected ({size},)")
         return Adjoint(
-            slots={slot: np.zeros(size) for slot in self.optimizer.slots}
-            | {"weights": d_weights.copy()},
+            slots={slot: np.zeros(size) for slot in self.slots}
+            | {self.optimizer.result: d_weights.copy()},
             hyper=np.zeros(num_hyper),
             schedules={name: np.zeros(shape) for name, shape in schedule_shapes.items()},
         )
@@ -123,12 +123,12 @@ class Tape:
 
     @property
     def final_weights(self) -> Vector:
-        """Final weights as one flat vector."""
-        return self._run.values("weights")
+        """Final weights, or their average where the optimizer keeps one, as one flat vector."""
+        return self._run.values(self._setup.optimizer.result)
 
     @property
     def weights(self) -> Nest:
-        """Final weights."""
+        """Final weights, or their average where the optimizer keeps one (:class:`Averaged`)."""
         return self._setup.weights.unflatten(self.final_weights)
 
     @property
@@ -190,7 +190,7 @@ class Tape:
         Parameters
         ----------
         d_weights : ndarray, shape (num_parameters,)
-            Derivative of the outer loss with respect to the final weights, flat.
+            Derivative of the outer loss with respect to :attr:`weights`, flat.
         wrt_hyper : bool
             Whether the hyperparameters of the loss are wanted, too.
         last : bool

@@ -79,8 +79,9 @@ def train(
     Returns
     -------
     nest
-        Final weights, numpy's. Where an argument holds arrays of the framework of the loss, they
-        are the framework's, with the types of the initial weights.
+        Final weights, or their average with :class:`revlearn.Averaged`, numpy's. Where an argument
+        holds arrays of the framework of the loss, they are the framework's, with the types of the
+        initial weights.
 
     Raises
     ------

@@ -159,7 +159,7 @@ class Checkpointed:
         for t in forwards(setup, self._run, self._hyper):
             if t in (following, setup.steps - 1):  # the last is the first to be taken back
                 following = self._keep(t, setup.steps)
-        self.final_weights = self._run.values("weights")
+        self.final_weights = self._run.values(setup.optimizer.result)
 
     def pull_back(
         self, d_weights: Vector, *, wrt_hyper: bool = True, last: bool = False

@@ -52,7 +52,7 @@ def train(
     state: dict[str, Any] = {
         slot: layout.unflatten(np.zeros(layout.size)) for slot in optimizer.slots
     }
-    state["weights"] = layout.unflatten(layout.flatten(weights))
+    state["weights"] = state[optimizer.result] = layout.unflatten(layout.flatten(weights))
     for slot, nest in {"velocity": velocity, "square": square}.items():
         if nest is not None:
             state[slot] = layout.unflatten(layout.flatten(nest, slot))
@@ -76,7 +76,7 @@ def train(
             )
             for slot in state
         }
-    return state["weights"]
+    return state[optimizer.result]
 
 
 def _leaves(nest: Nest) -> list[Any]:

@@ -30,9 +30,12 @@ class Optimizer(ABC):
     schedules : dict of str to schedule
         Each a scalar, an array of shape (steps,), or a nest shaped like the weights. The values
         may be boxes of autograd: hypergradients flow to them.
+    result : str
+        The slot that training returns. It starts at the initial weights.
     """
 
     slots: tuple[str, ...]
+    result: str = "weights"
     schedules: dict[str, Any]
 
     def derived(self, schedules: dict[str, Any]) -> dict[str, Any]:

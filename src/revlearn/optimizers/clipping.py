@@ -19,13 +19,12 @@ from numpy.typing import NDArray
 
 from ..gradients import Vector
 from ..parameters import Layout
-from ..stores import Store
 from .base import Optimizer
 from .exact_run import Adjoint, ExactRun
-from .parts import Part
+from .wrapped import Wrapped, WrappedRun
 
 
-class Clipped(Optimizer):
+class Clipped(Wrapped):
     """Another optimizer, fed with gradients of limited length.
 
     Parameters
@@ -43,21 +42,12 @@ class Clipped(Optimizer):
     """
 
     def __init__(self, optimizer: Optimizer, threshold: Any):
-        self.optimizer = optimizer
-        self.slots = optimizer.slots
-        self.schedules = optimizer.schedules | {"threshold": threshold}
-
-    def derived(self, schedules: dict[str, Any]) -> dict[str, Any]:
-        """Return what the other optimizer derives; see :class:`Optimizer`."""
-        return self.optimizer.derived(schedules)
+        super().__init__(optimizer)
+        self.schedules["threshold"] = threshold
 
     def transformed(self, gradient: Any, rates: dict[str, Any]) -> Any:
         """Return the clipped gradient; see :class:`Optimizer`."""
         return clip(self.optimizer.transformed(gradient, rates), rates["threshold"])
-
-    def part(self, *state: Any) -> Part:
-        """Return the other optimizer's rule on integers; see :class:`Optimizer`."""
-        return self.optimizer.part(*state)
 
     def start(
         self,
@@ -76,40 +66,24 @@ class Clipped(Optimizer):
         run = self.optimizer.start(state, others, layout, fraction_bits)
         return ExactClipped(run, threshold[0])
 
-    def float_step(
-        self, state: dict[str, Any], gradient: Any, rates: dict[str, Any]
-    ) -> dict[str, Any]:
-        """Return one leaf's state after a step of the other optimizer, in floats."""
-        return self.optimizer.float_step(state, gradient, rates)
 
-
-class ExactClipped(ExactRun):
+class ExactClipped(WrappedRun):
     """A run of the other optimizer whose gradients are clipped before it sees them."""
 
     def __init__(self, run: ExactRun, threshold: Vector):
-        self._run, self._threshold = run, threshold
-        self.integers = run.integers
-
-    @property
-    def checksum(self) -> int:
-        """Of the slots; see :class:`ExactRun`."""
-        return self._run.checksum
+        super().__init__(run)
+        self._threshold = threshold
 
     def step(self, t: int, gradient: Vector) -> None:
         """Advance by one step; see :class:`ExactRun`."""
         self._run.step(t, clip(gradient, self._threshold[t]))
 
-    def undo_weights(self, t: int) -> None:
-        """Take the weights back; see :class:`ExactRun`."""
-        self._run.undo_weights(t)
-
     def undo_slots(self, t: int, gradient: Vector) -> None:
         """Take the slots back; see :class:`ExactRun`."""
         self._run.undo_slots(t, clip(gradient, self._threshold[t]))
 
-    def pull_back_weights(self, t: int, adjoint: Adjoint) -> None:
-        """Carry the adjoint back; see :class:`ExactRun`."""
-        self._run.pull_back_weights(t, adjoint)
+    def cotangent(self, t: int, adjoint: Adjoint) -> None:
+        """Return nothing: how clipping acts back depends on the gradient."""
 
     def pull_back_slots(self, t: int, gradient: Vector, adjoint: Adjoint) -> Vector:
         """Carry the adjoint back, through the clipping, too; see :class:`ExactRun`."""
@@ -126,28 +100,6 @@ class ExactClipped(ExactRun):
     def without_buffers(self) -> ExactClipped:
         """Return an independent run that keeps nothing; see :class:`ExactRun`."""
         return ExactClipped(self._run.without_buffers(), self._threshold)
-
-    def spill_to(self, store: Store) -> None:
-        """Have buffers spill into a store; see :class:`ExactRun`."""
-        self._run.spill_to(store)
-
-    def restore(self, integers: dict[str, NDArray[np.int64]]) -> None:
-        """Set the whole state; see :class:`ExactRun`."""
-        self._run.restore(integers)
-
-    def values(self, slot: str) -> Vector:
-        """Return ``"weights"`` or a slot as real numbers."""
-        return self._run.values(slot)
-
-    @property
-    def num_bits(self) -> int:
-        """Bits of memory that the buffers occupy."""
-        return self._run.num_bits
-
-    @property
-    def information(self) -> float:
-        """Bits of content in the buffers, by theory."""
-        return self._run.information
 
 
 def clip(gradient: Any, threshold: Any) -> Any:

@@ -55,8 +55,7 @@ def ratios(
         raise ValueError(
             f"{first(outside)}; it must lie in ({above:g}, 1]. "
             "At 0 (sigmoid(x) is 0 below −37) each step would discard the whole moving average, 64 "
-            "bits a weight, and nothing cheaper than storing it brings it back; above 1 it would "
-            "grow"
+            f"bits a weight; the smallest ratio, 2**-{bits}, discards {bits}. Above 1 it would grow"
         )
     lost = (rounded == denominator) & (factors < 1.0)
     if lost.any():

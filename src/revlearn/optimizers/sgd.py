@@ -46,7 +46,8 @@ class SGD(Optimizer):
     Notes
     -----
     A *schedule* is a scalar, an array of shape (steps,), or a nest shaped like the weights of
-    either. Momentum 0 would discard all 64 bits of the velocity at each step.
+    either. Momentum 0 would discard all 64 bits of the velocity at each step; 2**-16 discards 16
+    and is gradient descent, up to that share of the last step.
 
     References
     ----------
