@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import revlearn as rl
 from revlearn.estimators import checkpointed
 from revlearn.gradients import AutogradGradients
-from revlearn.optimizers.parts import Rounding
+from revlearn.optimizers.buffers import Rounding
 
 
 def loss(weights, hyper, t):

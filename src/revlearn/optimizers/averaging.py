@@ -23,9 +23,9 @@ from ..gradients import Vector
 from ..parameters import Layout
 from ..rounding_buffer import RoundingBuffer
 from .base import Optimizer
+from .buffers import Buffer, Rounding
 from .exact_run import Adjoint, ExactRun
-from .parts import Buffer, Rounding
-from .ratios import nearest_ratio, numerators
+from .ratios import nearest_ratio, ratios
 from .wrapped import Wrapped, WrappedRun
 
 DECAY_BITS = 24
@@ -87,11 +87,11 @@ class Averaged(Wrapped):
             layout,
             fraction_bits,
         )
-        ratios = numerators(schedules[DECAY], DECAY_BITS, layout, name=DECAY, above=0.5)
-        pieces = layout.slices if len(ratios) > 1 else [slice(0, layout.size)]
+        decay = ratios(schedules[DECAY], DECAY_BITS, layout, name=DECAY, above=0.5)
+        pieces = layout.slices if len(decay) > 1 else [slice(0, layout.size)]
         bits = self.fraction_bits("average", fraction_bits)
         buffers = [RoundingBuffer(piece.stop - piece.start, DECAY_BITS) for piece in pieces]
-        return ExactAveraged(run, to_fixed(state["average"], bits), bits, ratios, pieces, buffers)
+        return ExactAveraged(run, to_fixed(state["average"], bits), bits, decay, pieces, buffers)
 
     def float_step(
         self, state: dict[str, Any], gradient: Any, rates: dict[str, Any]
@@ -111,31 +111,31 @@ class ExactAveraged(WrappedRun):
         run: ExactRun,
         average: NDArray[np.int64],
         fraction_bits: int,
-        ratios: NDArray[np.int64],
+        decay: NDArray[np.float64],
         pieces: Sequence[slice],
         buffers: Sequence[Buffer],
     ):
         super().__init__(run)
         self.integers = run.integers | {"average": average}
-        self._bits, self._ratios = fraction_bits, ratios
+        self._bits, self._decay = fraction_bits, decay
         self._pieces, self._buffers = pieces, buffers
 
     def step(self, t: int, gradient: Vector) -> None:
         """Advance by one step, the average last; see :class:`ExactRun`."""
         super().step(t, gradient)
-        for piece, buffer, ratio in self._each(t):
-            buffer.multiply(self.integers["average"][piece], ratio)
-            self._add_weights(piece, _complement(ratio))
+        for piece, buffer, decay in self._each(t):
+            buffer.multiply(self.integers["average"][piece], round(decay * 2**DECAY_BITS))
+            self._add_weights(piece, 1.0 - decay)
 
     def undo_weights(self, t: int) -> None:
         """Take the average back, then the weights; see :class:`ExactRun`."""
-        for piece, buffer, ratio in self._each(t):
-            self._add_weights(piece, -_complement(ratio))
-            buffer.divide(self.integers["average"][piece], ratio)
+        for piece, buffer, decay in self._each(t):
+            self._add_weights(piece, decay - 1.0)
+            buffer.divide(self.integers["average"][piece], round(decay * 2**DECAY_BITS))
         super().undo_weights(t)
 
     def _each(self, t: int) -> zip:
-        return zip(self._pieces, self._buffers, self._ratios[:, t].tolist(), strict=True)
+        return zip(self._pieces, self._buffers, self._decay[:, t].tolist(), strict=True)
 
     def _add_weights(self, piece: slice, share: float) -> None:
         # Both have the same unit, and the sum lies between the two: it does not overflow.
@@ -147,17 +147,16 @@ class ExactAveraged(WrappedRun):
         # a_t − w_{t+1} = (a_{t+1} − w_{t+1}) / β
         difference = self.values("average") - self.values("weights")
         slopes = np.zeros(len(self._pieces))
-        for i, (piece, _, ratio) in enumerate(self._each(t)):
-            share = _complement(ratio)
-            slopes[i] = d_average[piece] @ difference[piece] / (1.0 - share)
-            d_weights[piece] += share * d_average[piece]
-            d_average[piece] *= 1.0 - share
+        for i, (piece, _, decay) in enumerate(self._each(t)):
+            slopes[i] = d_average[piece] @ difference[piece] / decay
+            d_weights[piece] += (1.0 - decay) * d_average[piece]
+            d_average[piece] *= decay
         adjoint.accumulate(DECAY, t, slopes)
         super().pull_back_weights(t, adjoint)
 
     def _around(self, run: ExactRun, buffers: Sequence[Buffer]) -> ExactAveraged:
         average = self.integers["average"].copy()
-        return ExactAveraged(run, average, self._bits, self._ratios, self._pieces, buffers)
+        return ExactAveraged(run, average, self._bits, self._decay, self._pieces, buffers)
 
     def copy(self) -> ExactAveraged:
         """Return an independent run in the same state."""
@@ -187,8 +186,3 @@ class ExactAveraged(WrappedRun):
     def information(self) -> float:
         """Bits of content in the buffers, by theory."""
         return super().information + sum(buffer.information for buffer in self._buffers)
-
-
-def _complement(ratio: int) -> float:
-    """Return 1 − n/d."""
-    return 1.0 - ratio / 2.0**DECAY_BITS

@@ -31,7 +31,7 @@ from ..parameters import Layout
 from .base import Optimizer
 from .exact_run import Adjoint
 from .parts import Part
-from .ratios import nearest_ratio, numerators
+from .ratios import nearest_ratio, ratios
 
 MOMENTUM_BITS = 16
 
@@ -85,12 +85,7 @@ class Nesterov(Optimizer):
         self, schedules: dict[str, NDArray[np.float64]], layout: Layout
     ) -> dict[str, NDArray]:
         """Return the schedules, with the momentum as a ratio; see :class:`Optimizer`."""
-        ratio = numerators(schedules["momentum"], MOMENTUM_BITS, layout)
-        return schedules | {
-            "momentum": ratio / 2.0**MOMENTUM_BITS,
-            "velocity_numerator": ratio,
-            "direction_numerator": np.ones_like(ratio),
-        }
+        return schedules | {"momentum": ratios(schedules["momentum"], MOMENTUM_BITS, layout)}
 
     def part(self, *state: Any) -> ExactNesterov:
         """Return the rule on integers; see :class:`Optimizer`."""
@@ -113,7 +108,7 @@ class ExactNesterov(Part):
 
     def __init__(self, optimizer: Nesterov, *state: Any):
         super().__init__(optimizer, *state)
-        self._trace = 2.0**-optimizer.direction_bits
+        self._trace = np.full(len(self.pieces), 2.0**-optimizer.direction_bits)
         for slot, bits in (("velocity", MOMENTUM_BITS), ("direction", optimizer.direction_bits)):
             self.buffers[slot] = [
                 InformationBuffer(piece.stop - piece.start, bits) for piece in self.pieces
@@ -121,9 +116,9 @@ class ExactNesterov(Part):
 
     def step(self, t: int, gradient: Vector) -> None:
         """Advance by one step; see :class:`ExactRun`."""
-        self.multiply("velocity", self.rates["velocity_numerator"][:, t])
+        self.multiply("velocity", self.rates["momentum"][:, t])
         self._add_gradient("velocity", t, gradient, 1.0)
-        self.multiply("direction", self.rates["direction_numerator"][:, t])
+        self.multiply("direction", self._trace)
         self.add("direction", self.integers["velocity"], self.rates["momentum"][:, t])
         self._add_gradient("direction", t, gradient, 1.0)
         self.add("weights", self.integers["direction"], self.rates["learning_rate"][:, t])
@@ -136,9 +131,9 @@ class ExactNesterov(Part):
         """Take direction and velocity back; see :class:`ExactRun`."""
         self._add_gradient("direction", t, gradient, -1.0)
         self.add("direction", self.integers["velocity"], -self.rates["momentum"][:, t])
-        self.divide("direction", self.rates["direction_numerator"][:, t])
+        self.divide("direction", self._trace)
         self._add_gradient("velocity", t, gradient, -1.0)
-        self.divide("velocity", self.rates["velocity_numerator"][:, t])
+        self.divide("velocity", self.rates["momentum"][:, t])
 
     def _add_gradient(self, slot: str, t: int, gradient: Vector, sign: float) -> None:
         self.add(slot, gradient, -sign * (1.0 - self.rates["momentum"][:, t]) * self.unit(slot))
@@ -165,5 +160,5 @@ class ExactNesterov(Part):
         adjoint.accumulate("momentum", t, slopes + self.dots(d_direction, gradient))
         cotangent = self.cotangent(t, adjoint)
         d_velocity *= self.spread(self.rates["momentum"][:, t])
-        d_direction *= self._trace
+        d_direction *= self._trace[0]
         return cotangent
