@@ -59,9 +59,12 @@ def ratios(
         )
     lost = (rounded == denominator) & (factors < 1.0)
     if lost.any():
+        finer = (
+            f", more bits in SGD (momentum_bits={min(bits + 8, 32)})" if name == "momentum" else ""
+        )
         raise ValueError(
             f"{first(lost)}, which {bits} bits round to 1: nothing decays, and nothing new enters. "
-            f"Choose more bits, for example {name}_bits={min(bits + 8, 32)}, or 1 itself"
+            f"Choose at most 1 - 2**-{bits}{finer}, or 1 itself"
         )
     np.maximum(rounded, np.floor(above * denominator) + 1, out=rounded)
     rounded /= denominator
