@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 import revlearn as rl
 from revlearn import chains
-from revlearn.chains.dynamics import ExactChains, noise
+from revlearn.chains import noise
+from revlearn.chains.dynamics import ExactChains
 from revlearn.testing import check_hypergradient
 
 

@@ -16,8 +16,8 @@ is a multiplication by a ratio through an information buffer, and its noise is d
 the seed.
 """
 
-from .dynamics import State
+from .dynamics import State, noise
 from .recording import Recording
 from .running import Outcome, record, run
 
-__all__ = ["Outcome", "Recording", "State", "record", "run"]
+__all__ = ["Outcome", "Recording", "State", "noise", "record", "run"]
