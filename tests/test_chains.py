@@ -322,3 +322,24 @@ def test_wrong_arguments_are_named():
         grad(grad(lambda h: np.sum(chains.run(quartic, start, None, h, 0.9, 2, seed=0).position)))(
             0.1
         )
+
+
+def test_a_derivative_that_would_be_lost_is_refused():
+    start = np.ones((2, 3))
+
+    def of_term(scale):
+        def term(before, after, hyper, t):
+            return scale * np.sum(after.position)
+
+        return chains.run(quartic, start, None, 0.1, 0.9, 3, seed=0, term=term).total
+
+    def of_potential(scale):
+        return np.sum(
+            chains.run(
+                lambda x, hyper, t: scale * np.sum(x**2), start, None, 0.1, 0.9, 3, seed=0
+            ).position
+        )
+
+    for objective_of in (of_term, of_potential):
+        with pytest.raises(ValueError, match="pass it in `hyper`"):
+            grad(objective_of)(2.0)

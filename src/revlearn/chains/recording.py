@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from autograd.core import make_vjp
+from autograd.tracer import isbox
 from numpy.typing import NDArray
 
 from ..errors import FixedPointOverflowError, NonFiniteError, ReversalError, RevlearnError
@@ -121,7 +122,13 @@ class Recording:
                 self._checksums[t] = chains.checksum()
                 before = setup.state(chains)
                 chains.leapfrog(t, setup.gradient_at(hyper, t))
-            self.total = self.total + setup.term_at(before, setup.state(chains), hyper, t)
+            value = setup.term_at(before, setup.state(chains), hyper, t)
+            if isbox(value):
+                raise ValueError(
+                    "the term uses a value that is being differentiated but was not handed to it: "
+                    "pass it in `hyper`, so that its derivative is not lost"
+                )
+            self.total = self.total + value
 
     @property
     def state(self) -> State:
@@ -260,11 +267,8 @@ class Recording:
         return State(*parts[:2]), State(*parts[2:4])
 
     def _pull_back_refresh(self, chains: ExactChains, t: int, adjoint: Adjoint) -> None:
-        gamma, scale, d_velocity = (
-            chains.momentum[t],
-            chains.scale_of_noise(t),
-            adjoint.slots["velocity"],
-        )
+        gamma, scale = chains.momentum[t], chains.scale_of_noise(t)
+        d_velocity = adjoint.slots["velocity"]
         if scale > 0.0:
             draw = noise(self._setup.seed, t, d_velocity.size)
             slope = chains.values("velocity") - gamma / scale * draw
