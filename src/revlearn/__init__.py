@@ -6,7 +6,7 @@ bit for bit.
 
 from importlib.metadata import PackageNotFoundError, version
 
-from . import datasets, estimators, gradients, losses, meta, models, testing
+from . import chains, datasets, estimators, gradients, losses, meta, models, testing
 from .errors import DataError, FixedPointOverflowError, NonFiniteError, ReversalError, RevlearnError
 from .fixed_point import from_fixed, to_fixed
 from .information_buffer import InformationBuffer
@@ -38,6 +38,7 @@ __all__ = [
     "RoundingBuffer",
     "Tape",
     "__version__",
+    "chains",
     "datasets",
     "estimators",
     "from_fixed",

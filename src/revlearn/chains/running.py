@@ -1,0 +1,281 @@
+"""Chains as one differentiable operation, and chains kept for a look backwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import autograd.numpy as anp
+import numpy as np
+from autograd.extend import defvjp_argnums, primitive
+from autograd.tracer import isbox
+from numpy.typing import NDArray
+
+from ..fixed_point import FRACTION_BITS
+from ..gradients import AutogradGradients, Vector
+from ..parameters import Layout, Nest, plain
+from .dynamics import noise
+from .recording import Recording, Setup, Term
+
+Potential = Callable[[Any, Nest, int], Any]
+
+
+class Outcome(NamedTuple):
+    """What :func:`run` returns; gradients flow from each of the three.
+
+    Attributes
+    ----------
+    position, velocity : ndarray, shape (chains, dimensions)
+        The final state.
+    total : ndarray
+        The sum of the term over all transitions, of the shape that the term has.
+    """
+
+    position: Any
+    velocity: Any
+    total: Any
+
+
+def run(
+    potential: Potential,
+    position: Any,
+    hyper: Nest,
+    step_size: Any,
+    momentum: Any,
+    transitions: int,
+    *,
+    seed: int,
+    leaps: int = 1,
+    velocity: Any = None,
+    term: Term | None = None,
+    fraction_bits: int = FRACTION_BITS,
+) -> Outcome:
+    r"""Run Markov chains, and return where they end and a sum along the way, differentiable.
+
+    All transitions are one operation for autograd. Its derivative runs the chains backwards, bit
+    for bit, and keeps the leaps of one transition at a time.
+
+    Parameters
+    ----------
+    potential : callable
+        ``potential(position, hyper, t)``, written in ``autograd.numpy``: minus the logarithm of
+        the density of each chain, shape (chains,), or their sum. `t` is the transition. It must
+        give the same bits each time it is called with the same arguments, and no chain may
+        influence another.
+    position : array, shape (chains, dimensions)
+        Where the chains start.
+    hyper : nest or None
+        What potential and term depend on beside the state.
+    step_size : scalar, or array that broadcasts to (transitions, dimensions)
+        h, any finite number. One for each coordinate is a diagonal mass matrix,
+        :math:`M_{ii} = h^2 / h_i^2`.
+    momentum : scalar, or array of shape (transitions,)
+        γ, the share of the velocity that survives a refreshment, in (0, 1], rounded to the nearest
+        ratio n / 2**16. With a friction c it is exp(−c h). At 1 there is no refreshment, and the
+        derivative with respect to it does not exist: it is returned as NaN.
+    transitions : int
+        Number of transitions, 0 or more.
+    seed : int
+        Seed of all noise, from 0 to 2**32 − 1.
+    leaps : int, optional
+        Steps of the leapfrog in each transition.
+    velocity : array, shape (chains, dimensions), optional
+        By default drawn from the standard normal distribution.
+    term : callable, optional
+        ``term(before, after, hyper, t)`` is summed over the transitions. Both are a :class:`State`:
+        after the refreshment, and after the leaps. It returns a number or an array, for example
+        one number for each chain.
+    fraction_bits : int, optional
+        Bits after the point; 52 give positions and velocities a range of ±2048.
+
+    Returns
+    -------
+    Outcome
+        Final positions and velocities, and the total.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, or a momentum lies outside (0, 1].
+    NonFiniteError
+        If a start, a gradient or a term is not finite.
+    FixedPointOverflowError
+        If a position or a velocity leaves the range.
+    ReversalError
+        On the way back, if a gradient is not the same bits as on the way forth.
+
+    References
+    ----------
+    A. M. Horowitz, "A generalized guided Monte Carlo algorithm", Physics Letters B 268, 1991.
+    R. M. Neal, "MCMC using Hamiltonian dynamics", Handbook of Markov Chain Monte Carlo, 2011.
+
+    Examples
+    --------
+    How far the squared jumps, summed along a thousand transitions, depend on the step size:
+
+    >>> import autograd.numpy as np
+    >>> from autograd import grad
+    >>> def potential(x, hyper, t):
+    ...     return 0.5 * np.sum(x**2, axis=1)
+    >>> def jumps(before, after, hyper, t):
+    ...     return np.sum((after.position - before.position) ** 2)
+    >>> def objective(step):
+    ...     x = np.zeros((2, 3))
+    ...     return run(potential, x, None, step, 0.9, 1000, seed=0, term=jumps).total
+    >>> round(float(grad(objective)(0.5)))
+    4417
+    """
+    setup, arguments = _prepare(
+        potential,
+        position,
+        hyper,
+        step_size,
+        momentum,
+        transitions,
+        seed=seed,
+        leaps=leaps,
+        velocity=velocity,
+        term=term,
+        fraction_bits=fraction_bits,
+    )
+    holder = _Holder(setup)
+    flat, size = _outcome(holder, *arguments), setup.shape[0] * setup.shape[1]
+    return Outcome(
+        anp.reshape(flat[:size], setup.shape),
+        anp.reshape(flat[size : 2 * size], setup.shape),
+        anp.reshape(flat[2 * size :], holder.total_shape),
+    )
+
+
+def record(
+    potential: Potential,
+    position: Any,
+    hyper: Nest,
+    step_size: Any,
+    momentum: Any,
+    transitions: int,
+    **options: Any,
+) -> Recording:
+    """Run Markov chains, and return a recording that can be run backwards.
+
+    Parameters
+    ----------
+    potential, position, hyper, step_size, momentum, transitions, **options : object
+        As for :func:`run`.
+
+    Returns
+    -------
+    Recording
+        The final state, and what it takes to return to the first.
+
+    Examples
+    --------
+    >>> import autograd.numpy as np
+    >>> start = np.ones((4, 2))
+    >>> recording = record(lambda x, hyper, t: np.sum(x**4), start, None, 0.1, 0.9, 200, seed=0)
+    >>> for t, state in recording.rewind():
+    ...     pass
+    >>> t, bool(np.all(state.position == start))
+    (0, True)
+    """
+    setup, arguments = _prepare(
+        potential, position, hyper, step_size, momentum, transitions, **options
+    )
+    if any(isbox(argument) for argument in arguments):
+        raise TypeError("record keeps chains, it cannot be differentiated: call run instead")
+    return Recording(setup, *arguments)
+
+
+def _prepare(
+    potential: Potential,
+    position: Any,
+    hyper: Nest,
+    step_size: Any,
+    momentum: Any,
+    transitions: int,
+    *,
+    seed: int,
+    leaps: int = 1,
+    velocity: Any = None,
+    term: Term | None = None,
+    fraction_bits: int = FRACTION_BITS,
+) -> tuple[Setup, list[Any]]:
+    """Return what is fixed, and the flat arguments that derivatives flow to."""
+    shape = np.shape(plain(position))
+    if len(shape) != 2 or 0 in shape:
+        raise ValueError(f"position has shape {shape}; it must be (chains, dimensions)")
+    if transitions < 0 or leaps < 1:
+        raise ValueError(f"transitions must be 0 or more, leaps 1 or more: {transitions}, {leaps}")
+    place, layout = Layout(position, "position"), Layout(hyper, "hyper")
+
+    def energy(position: Any, hyper: Nest, t: int) -> Any:
+        return anp.sum(potential(position, hyper, t))
+
+    gradients = AutogradGradients(energy, place, layout)
+    setup = Setup(shape, layout, gradients, term, transitions, leaps, seed, fraction_bits)
+    if velocity is None:
+        velocity = noise(seed, -1, place.size).reshape(shape)
+    return setup, [
+        place.flatten(position),
+        place.flatten(velocity, "velocity"),
+        layout.flatten(hyper),
+        _spread(step_size, "step_size", (transitions, shape[1])),
+        _spread(momentum, "momentum", (transitions,)),
+    ]
+
+
+def _spread(schedule: Any, name: str, shape: tuple[int, ...]) -> Any:
+    """Return a schedule broadcast to its full shape, checked."""
+    numbers = np.asarray(plain(schedule), dtype=np.float64)
+    try:
+        fits = np.broadcast_shapes(numbers.shape, shape) == shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(f"{name} has shape {numbers.shape}, which does not broadcast to {shape}")
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"{name} holds {numbers[~np.isfinite(numbers)][0]}, not a finite number")
+    return schedule * np.ones(shape)
+
+
+@dataclass
+class _Holder:
+    """Carries the recording from the forward to the backward pass of one call."""
+
+    setup: Setup
+    recording: Recording | None = None
+    total_shape: tuple[int, ...] = ()
+
+
+@primitive
+def _outcome(holder: _Holder, *arguments: NDArray) -> Vector:
+    holder.recording = recording = Recording(holder.setup, *arguments)
+    holder.total_shape = np.shape(recording.total)
+    state = recording.state
+    return np.concatenate([np.ravel(part) for part in (*state, recording.total)])
+
+
+def _vjp_of_chains(argnums, ans, args, kwargs):
+    holder = args[0]
+
+    def pull_back(derivative):
+        if any(isbox(value) for value in (derivative, ans, *args)):
+            raise NotImplementedError("second derivatives through chains are not implemented")
+        # The way back uses the recording up. For one more derivative, run again.
+        recording = holder.recording or Recording(holder.setup, *args[1:])
+        holder.recording = None
+        size = recording.state.position.size
+        adjoint = recording.pull_back(
+            derivative[:size],
+            derivative[size : 2 * size],
+            derivative[2 * size :].reshape(holder.total_shape),
+            last=True,
+        )
+        parts = [*adjoint.slots.values(), adjoint.hyper, *adjoint.schedules.values()]
+        return [parts[argnum - 1] for argnum in argnums]
+
+    return pull_back
+
+
+defvjp_argnums(_outcome, _vjp_of_chains)
