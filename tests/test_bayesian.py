@@ -100,6 +100,16 @@ def test_prediction_is_the_textbook_formula():
     assert np.allclose(deviation, np.sqrt(variance), rtol=1e-7)
 
 
+def test_a_point_without_observations_says_nothing():
+    points, elsewhere = np.random.RandomState(2).rand(2, 4, 3)
+    for with_gradients in (True, False):
+        observations, observed = observed_at(points, with_gradients)
+        observed[3] = False
+        all_four = GaussianProcess(points, observations, observed, QUIET).predict(elsewhere)
+        three = GaussianProcess(points[:3], observations[:3], observed[:3], QUIET)
+        assert np.allclose(all_four, three.predict(elsewhere), rtol=1e-9)
+
+
 def test_it_goes_through_what_it_was_told_with_the_slope_it_was_told():
     points = np.random.RandomState(3).rand(6, 3)
     observations, observed = observed_at(points)

@@ -97,7 +97,8 @@ class BayesianSearch:
             raise ValueError(f"corners of shapes {self.low.shape} and {self.high.shape}: not a box")
         if not np.all(self.low < self.high):
             bad = int(np.argmin(self.low < self.high))
-            raise ValueError(f"side {bad} of the box goes from {low[bad]} to {high[bad]}")  # type: ignore[index]
+            ends = f"{self.low[bad]} to {self.high[bad]}"
+            raise ValueError(f"side {bad} of the box goes from {ends}")
         if first < 1 or refit_every < 1:
             raise ValueError(f"first and refit_every are 1 or more, not {first} and {refit_every}")
         begin = 0.5 * (self.low + self.high) if start is None else np.asarray(start, np.float64)
@@ -291,8 +292,8 @@ def log_expected_improvement(mean: Any, deviation: Any, best: float) -> Any:
 
     Examples
     --------
-    >>> log_expected_improvement(np.array([0.0, 50.0]), np.ones(2), best=0.0).round(3)
-    array([   -0.919, -1258.744])
+    >>> log_expected_improvement(np.array([0.0, 5.0]), np.ones(2), best=0.0).round(3)
+    array([ -0.919, -16.744])
     """
     return anp.log(deviation) + _log_h((best - mean) / deviation)
 
@@ -314,7 +315,7 @@ def _log_density(z: Vector) -> Vector:
 
 
 def _relative_h(z: Vector) -> Vector:
-    """Return h(z) / φ(z) = 1 + z M(z) for z ≤ 0; far out, where it cancels, the leading term 1/z²."""
+    """Return h(z) / φ(z) = 1 + z M(z) for z ≤ 0; its leading term 1/z² where that cancels."""
     return np.where(z > -1e3, 1.0 + z * _mills(z), 1.0 / np.minimum(z, -1.0) ** 2)
 
 

@@ -213,12 +213,13 @@ class GaussianProcess:
             anp.exp(2.0 * parameters[dimensions:]),
         )
         rows = np.flatnonzero(self.observed)
-        is_value = (rows % (dimensions + 1) == 0).astype(np.float64)
+        is_value = rows % (dimensions + 1) == 0
         if is_value.all():  # the blocks of derivatives would be made in vain
-            matrix = value_covariance(self.points, self.points, scales)[:, rows]
+            matrix = value_covariance(self.points[self.observed[:, 0]], self.points, scales)
+            matrix = matrix[:, rows]
         else:
             matrix = covariance(self.points, self.points, scales)[rows][:, rows]
-        return signal * matrix + anp.diag(is_value * value_noise + (1.0 - is_value) * gradient_noise)
+        return signal * matrix + anp.diag(anp.where(is_value, value_noise, gradient_noise))
 
     def predict(self, points: Any) -> tuple[Any, Any]:
         """Return mean and standard deviation of the process, without noise; autograd may trace it.
