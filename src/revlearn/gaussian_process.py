@@ -219,7 +219,7 @@ class GaussianProcess:
             matrix = matrix[:, rows]
         else:
             matrix = covariance(self.points, self.points, scales)[rows][:, rows]
-        return signal * matrix + anp.diag(anp.where(is_value, value_noise, gradient_noise))
+        return signal * matrix + anp.diag(is_value * value_noise + ~is_value * gradient_noise)
 
     def predict(self, points: Any) -> tuple[Any, Any]:
         """Return mean and standard deviation of the process, without noise; autograd may trace it.
