@@ -185,7 +185,7 @@ def test_its_gradient_is_that_of_finite_differences_near_and_far_out():
 
 def test_far_out_it_is_the_known_asymptote():
     """log EI → log φ(z) − 2 log|z| as z → −∞ (Mills' ratio)."""
-    for z in (-50.0, -500.0, -5000.0):
+    for z in (-50.0, -500.0, -5000.0, -1e8):
         asymptote = -0.5 * z**2 - 0.5 * np.log(2.0 * np.pi) - 2.0 * np.log(-z)
         assert np.isclose(log_expected_improvement(-z, 1.0, 0.0), asymptote, rtol=1e-5)
 
@@ -292,6 +292,8 @@ def test_what_does_not_fit_the_box_is_refused():
     with pytest.raises(ValueError, match="1 or more"):
         BayesianSearch([0.0], [1.0], first=0)
     search = BayesianSearch([0.0], [1.0])
+    with pytest.raises(ValueError, match="no model before"):
+        search.model()
     with pytest.raises(ValueError, match=r"gradient 0 has shape \(2,\)"):
         search.tell([0.5], 1.0, [1.0, 2.0])
     with pytest.raises(ValueError, match="point 0 is"):

@@ -188,14 +188,21 @@ class BayesianSearch:
     def model(self) -> tuple[GaussianProcess, Vector]:
         """Return the process in the unit box, and the told point where its mean is smallest.
 
-        Its values are standardised: see :func:`cleaned`.
+        Its values are standardised: see :func:`cleaned`. Its parameters are those found from the
+        first points and every `refit_every`-th result since.
+
+        Raises
+        ------
+        ValueError
+            If nothing has been told yet.
         """
-        n = len(self.values) - (len(self.values) - self.first) % self.refit_every
-        if len(self.values) <= self.first:
-            n = len(self.values)
+        told = len(self.values)
+        if told == 0:
+            raise ValueError("there is no model before a first result is told")
+        n = told - (told - self.first) % self.refit_every if told > self.first else told
         if self._parameters[0] != n:
             self._parameters = n, self._process(n).fitted().parameters
-        process = self._process(len(self.values))
+        process = self._process(told)
         process = GaussianProcess(
             process.points, process.observations, process.observed, self._parameters[1]
         )
