@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
-from autograd.extend import defvjp_argnums, primitive
 from autograd.tracer import isbox
 from numpy.typing import NDArray
 
 from .fixed_point import FRACTION_BITS
 from .gradients import FrameworkLoss, Loss, Vector
 from .gradients.bridge import as_numpy, train_across
+from .operation import Operation
 from .optimizers import Adjoint, Optimizer
 from .parameters import Layout, Nest
 from .tape import Callback, Setup, Tape, record_run
@@ -225,7 +224,23 @@ def differentiable(
 
     def final_weights(nests: dict[str, Nest]) -> Any:
         setup, arguments = _prepare(loss, nests, optimizer, steps, **options)
-        return _final_weights(_Holder(setup, way), *arguments)
+        place_of_hyper = len(setup.slots)
+
+        def pull_back(
+            finished: FinishedRun, d_weights: Vector, wanted: Sequence[int]
+        ) -> list[NDArray]:
+            wrt_hyper = place_of_hyper in wanted
+            adjoint = finished.pull_back(d_weights, wrt_hyper=wrt_hyper, last=True)
+            slots = [adjoint.slots[slot] for slot in setup.slots]
+            return [*slots, adjoint.hyper, *adjoint.schedules.values()]
+
+        operation = Operation(
+            lambda *flat: way(setup, *flat),
+            lambda finished: finished.final_weights,
+            pull_back,
+            "revlearn.estimators.unrolled.train has them",
+        )
+        return operation(*arguments)
 
     if isinstance(loss, FrameworkLoss):
         return train_across(loss, final_weights, given)
@@ -255,46 +270,3 @@ def _prepare(
     setup = Setup(loss, nests["weights"], nests["hyper"], optimizer, steps, **options)
     start = {slot: nests[slot] for slot in ("velocity", "square")}
     return setup, setup.flatten(nests["weights"], nests["hyper"], **start)
-
-
-@dataclass
-class _Holder:
-    """Carries the finished run from the forward to the backward pass of one call."""
-
-    setup: Setup
-    way: Callable[..., FinishedRun]
-    finished: FinishedRun | None = None
-
-
-@primitive
-def _final_weights(holder: _Holder, *arguments: NDArray) -> Vector:
-    holder.finished = holder.way(holder.setup, *arguments)
-    return holder.finished.final_weights
-
-
-def _vjp_of_training(argnums, ans, args, kwargs):
-    holder = args[0]
-    wrt_hyper = len(holder.setup.slots) + 1 in argnums
-
-    def pull_back(d_weights):
-        # A box among the arguments means that someone differentiates this derivative.
-        if any(isbox(value) for value in (d_weights, ans, *args)):
-            raise NotImplementedError(
-                "second derivatives through training are not implemented: "
-                "revlearn.estimators.unrolled.train has them"
-            )
-        # The way back uses the run up, to save memory. For one more derivative, train again.
-        finished = holder.finished or holder.way(holder.setup, *args[1:])
-        holder.finished = None
-        adjoint = finished.pull_back(d_weights, wrt_hyper=wrt_hyper, last=True)
-        parts = [
-            *(adjoint.slots[slot] for slot in holder.setup.slots),
-            adjoint.hyper,
-            *adjoint.schedules.values(),
-        ]
-        return [parts[argnum - 1] for argnum in argnums]
-
-    return pull_back
-
-
-defvjp_argnums(_final_weights, _vjp_of_training)

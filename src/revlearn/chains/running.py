@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import autograd.numpy as anp
 import numpy as np
-from autograd.extend import defvjp_argnums, primitive
 from autograd.tracer import isbox
 from numpy.typing import NDArray
 
 from ..fixed_point import FRACTION_BITS
 from ..gradients import AutogradGradients, Vector
+from ..operation import Operation
 from ..parameters import Layout, Nest, plain
 from .dynamics import noise
 from .recording import Recording, Setup, Term
@@ -139,12 +138,15 @@ def run(
         term=term,
         fraction_bits=fraction_bits,
     )
-    holder = _Holder(setup)
-    flat, size = _outcome(holder, *arguments), setup.shape[0] * setup.shape[1]
+    operation = Operation(
+        lambda *flat: Recording(setup, *flat), _flat_outcome, _pull_back, "unroll the chains"
+    )
+    flat, size = operation(*arguments), setup.shape[0] * setup.shape[1]
+    assert operation.finished is not None
     return Outcome(
         anp.reshape(flat[:size], setup.shape),
         anp.reshape(flat[size : 2 * size], setup.shape),
-        anp.reshape(flat[2 * size :], holder.total_shape),
+        anp.reshape(flat[2 * size :], np.shape(operation.finished.total)),
     )
 
 
@@ -239,43 +241,14 @@ def _spread(schedule: Any, name: str, shape: tuple[int, ...]) -> Any:
     return schedule * np.ones(shape)
 
 
-@dataclass
-class _Holder:
-    """Carries the recording from the forward to the backward pass of one call."""
-
-    setup: Setup
-    recording: Recording | None = None
-    total_shape: tuple[int, ...] = ()
+def _flat_outcome(recording: Recording) -> Vector:
+    return np.concatenate([np.ravel(part) for part in (*recording.state, recording.total)])
 
 
-@primitive
-def _outcome(holder: _Holder, *arguments: NDArray) -> Vector:
-    holder.recording = recording = Recording(holder.setup, *arguments)
-    holder.total_shape = np.shape(recording.total)
-    state = recording.state
-    return np.concatenate([np.ravel(part) for part in (*state, recording.total)])
-
-
-def _vjp_of_chains(argnums, ans, args, kwargs):
-    holder = args[0]
-
-    def pull_back(derivative):
-        if any(isbox(value) for value in (derivative, ans, *args)):
-            raise NotImplementedError("second derivatives through chains are not implemented")
-        # The way back uses the recording up. For one more derivative, run again.
-        recording = holder.recording or Recording(holder.setup, *args[1:])
-        holder.recording = None
-        size = recording.state.position.size
-        adjoint = recording.pull_back(
-            derivative[:size],
-            derivative[size : 2 * size],
-            derivative[2 * size :].reshape(holder.total_shape),
-            last=True,
-        )
-        parts = [*adjoint.slots.values(), adjoint.hyper, *adjoint.schedules.values()]
-        return [parts[argnum - 1] for argnum in argnums]
-
-    return pull_back
-
-
-defvjp_argnums(_outcome, _vjp_of_chains)
+def _pull_back(recording: Recording, derivative: Vector, wanted: Sequence[int]) -> list[NDArray]:
+    size = recording.state.position.size
+    d_total = derivative[2 * size :].reshape(np.shape(recording.total))
+    adjoint = recording.pull_back(
+        derivative[:size], derivative[size : 2 * size], d_total, last=True
+    )
+    return [*adjoint.slots.values(), adjoint.hyper, *adjoint.schedules.values()]
