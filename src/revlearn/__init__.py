@@ -6,7 +6,7 @@ bit for bit.
 
 from importlib.metadata import PackageNotFoundError, version
 
-from . import datasets, estimators, gradients, losses, meta, models, testing
+from . import datasets, estimators, gradients, losses, meta, models, recurrent, testing
 from .errors import DataError, FixedPointOverflowError, NonFiniteError, ReversalError, RevlearnError
 from .fixed_point import from_fixed, to_fixed
 from .information_buffer import InformationBuffer
@@ -45,6 +45,7 @@ __all__ = [
     "meta",
     "models",
     "record",
+    "recurrent",
     "sigmoid",
     "testing",
     "to_fixed",

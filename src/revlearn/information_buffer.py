@@ -109,7 +109,8 @@ class InformationBuffer:
             if not ratio.ndim:
                 self._spill()
             elif (self._look() << shift) + denominator - 1 >= 2**64:
-                self._spill(self._words >= 1 << self._spill_bits)
+                long = self._words >= 1 << self._spill_bits
+                self._spill(None if long.all() else long)
         for block in blocks(self.size):
             part, word = values[block], self._words[block]
             n = ratio[block] if ratio.ndim else ratio
