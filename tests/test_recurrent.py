@@ -128,7 +128,7 @@ def test_every_state_comes_back_bit_for_bit(start, seed, smallest, steps):
 
     tape = record(cell, watch, None, start, steps)
     states = [from_fixed(to_fixed(start, FRACTION_BITS), FRACTION_BITS), *states]
-    seen = {t: hidden for t, hidden in tape.rewind()}
+    seen = dict(tape.rewind())
     assert sorted(seen) == list(range(steps))
     assert all(onp.array_equal(seen[t], states[t]) for t in seen)
     assert onp.array_equal(tape.hidden, states[-1])
@@ -180,7 +180,7 @@ def test_bits_of_a_network_follow_its_gates():
 
 def test_memory_hardly_grows_with_the_length():
     def peak(way, steps, **options):
-        cell, loss, weights, start = network(steps)
+        cell, loss, weights, start = network(steps, sequences=100, units=32)
         run = grad(lambda weights: way(cell, loss, weights, start, steps, **options))
         run(weights)  # what is made once is made before
         tracemalloc.start()
@@ -190,16 +190,18 @@ def test_memory_hardly_grows_with_the_length():
         return size
 
     growth = {
-        name: (peak(way, 60, **options) - peak(way, 20, **options)) / 40
+        name: (peak(way, 64, **options) - peak(way, 16, **options)) / 48
         for name, way, options in (
             ("exact", total_loss, {}),
             ("unrolled", unrolled_loss, {}),
             ("checkpoints", unrolled_loss, {"checkpoints": True}),
         )
     }
-    # Three sequences of 8 numbers are 192 bytes a step.
-    assert growth["exact"] < 50
-    assert growth["exact"] < growth["checkpoints"] / 5 < growth["unrolled"] / 25
+    # The states are 25,600 bytes a step, and what the interpreter keeps for itself is about 1,000.
+    state = 8 * 100 * 32
+    assert growth["exact"] < 0.1 * state
+    assert growth["checkpoints"] > state / 4
+    assert growth["unrolled"] > 5 * state
 
 
 def test_gates_are_rounded_to_the_nearest_ratio_and_their_derivative_is_not():
@@ -208,6 +210,37 @@ def test_gates_are_rounded_to_the_nearest_ratio_and_their_derivative_is_not():
     assert (
         grad(lambda gate: np.sum(ratio(gate) ** 2))(gates).tolist() == (2 * ratio(gates)).tolist()
     )
+
+
+def test_the_gru_is_what_its_equations_say():
+    """Values and all first derivatives, against the same in operations of autograd."""
+    random = onp.random.RandomState(0)
+    (half, _), lowest = init_gru(3, 8, random), 0.2
+    half["reset"]["biases"] = random.randn(4)
+    inputs, other, weights = random.randn(5, 3), random.randn(5, 4), random.randn(2, 5, 4)
+
+    def by_parts(half, inputs, other):
+        def layer(name, h):
+            joined = np.concatenate([inputs, h], axis=1)
+            return np.dot(joined, half[name]["weights"]) + half[name]["biases"]
+
+        gate = ratio(lowest + (1 - lowest) * rl.sigmoid(layer("gate", other)))
+        reset = rl.sigmoid(layer("reset", other))
+        return gate, (1 - gate) * np.tanh(layer("candidate", reset * other))
+
+    def slopes(function):
+        def total(half, inputs, other):
+            gate, addition = function(half, inputs, other)
+            return np.sum(weights[0] * gate + weights[1] * addition**2)
+
+        return value_and_grad(total, argnum=(0, 1, 2))(half, inputs, other)
+
+    value, found = slopes(lambda *arguments: gru(*arguments, lowest))
+    expected_value, expected = slopes(by_parts)
+    assert value == pytest.approx(expected_value, rel=1e-12)
+    expected = dict(named_leaves(expected, "g"))
+    for name, leaf in named_leaves(found, "g"):
+        assert leaf == pytest.approx(expected[name], rel=1e-9, abs=1e-12), name
 
 
 def plain_cell(gate=0.5, addition=0.1):

@@ -6,12 +6,13 @@ from typing import Any
 
 import autograd.numpy as anp
 import numpy as np
-from autograd.extend import defvjp, primitive
+from autograd.extend import defvjp, defvjp_argnums, primitive
 from numpy.random import RandomState
 
 from ..models import tanh
 
 GATE_BITS = 12  # gates are multiples of 1/4096
+LAYERS = ("gate", "reset", "candidate")
 
 
 @primitive
@@ -63,7 +64,7 @@ def init_gru(inputs: int, units: int, random: RandomState) -> list[dict[str, dic
         weights = random.randn(inputs + half, half) / np.sqrt(inputs + half)
         return {"weights": weights, "biases": np.zeros(half)}
 
-    return [{name: layer() for name in ("gate", "reset", "candidate")} for _ in range(2)]
+    return [{name: layer() for name in LAYERS} for _ in range(2)]
 
 
 def gru(half: dict[str, dict[str, Any]], inputs: Any, other: Any, lowest: float = 0.5) -> Any:
@@ -99,14 +100,63 @@ def gru(half: dict[str, dict[str, Any]], inputs: Any, other: Any, lowest: float 
     >>> gate.shape, bool(gate.min() >= 0.5)
     ((5, 4), True)
     """
+    leaves = (half[layer][kind] for layer in LAYERS for kind in ("weights", "biases"))
+    both = _gru(inputs, other, *leaves, lowest)
+    return both[0], both[1]
 
-    def layer(name: str, other: Any) -> Any:
-        joined = anp.concatenate([inputs, other], axis=-1)
-        return anp.dot(joined, half[name]["weights"]) + half[name]["biases"]
 
-    gate = ratio(lowest + (1.0 - lowest) * _sigmoid(layer("gate", other)))
-    candidate = tanh(layer("candidate", _sigmoid(layer("reset", other)) * other))
-    return gate, (1.0 - gate) * candidate
+def _parts(inputs, other, *weights_and_lowest):
+    """Return what enters the layers, and the sigmoid of the gate, reset and candidate."""
+    gate_w, gate_b, reset_w, reset_b, candidate_w, candidate_b, _ = weights_and_lowest
+    joined = anp.concatenate([inputs, other], axis=-1)
+    share = _sigmoid(anp.dot(joined, gate_w) + gate_b)
+    reset = _sigmoid(anp.dot(joined, reset_w) + reset_b)
+    reset_joined = anp.concatenate([inputs, reset * other], axis=-1)
+    candidate = tanh(anp.dot(reset_joined, candidate_w) + candidate_b)
+    return joined, reset_joined, share, reset, candidate
+
+
+def _rounded(share, lowest):
+    return ratio(lowest + (1.0 - lowest) * share)
+
+
+@primitive
+def _gru(*arguments):
+    *_, share, _, candidate = _parts(*arguments)
+    gate = _rounded(share, arguments[-1])
+    return np.stack([gate, (1.0 - gate) * candidate])
+
+
+def _vjp_of_the_gru(argnums, ans, arguments, kwargs):
+    inputs, other, gate_w, _, reset_w, _, candidate_w, _, lowest = arguments
+
+    def pull_back(cotangent):
+        # Computed again, for a long run would otherwise keep five arrays a step.
+        joined, reset_joined, share, reset, candidate = _parts(*arguments)
+        gate, (to_gate, to_addition) = _rounded(share, lowest), (cotangent[0], cotangent[1])
+        to_candidate = to_addition * (1.0 - gate) * (1.0 - candidate**2)
+        through = anp.dot(to_candidate, candidate_w.T)  # to what entered the candidate
+        width = inputs.shape[-1]
+        to_reset = through[..., width:] * other * reset * (1.0 - reset)
+        slope = (1.0 - lowest) * share * (1.0 - share)
+        to_share = (to_gate - to_addition * candidate) * slope
+        to_joined = anp.dot(to_share, gate_w.T) + anp.dot(to_reset, reset_w.T)
+        parts = [
+            to_joined[..., :width] + through[..., :width],
+            to_joined[..., width:] + through[..., width:] * reset,
+        ]
+        entered = ((joined, to_share), (joined, to_reset), (reset_joined, to_candidate))
+        for into, out in entered:
+            columns = anp.reshape(out, (-1, out.shape[-1]))
+            rows = anp.reshape(into, (-1, into.shape[-1]))
+            parts += [anp.dot(rows.T, columns), anp.sum(columns, axis=0)]
+        return [parts[argnum] for argnum in argnums]
+
+    return pull_back
+
+
+# One operation for autograd, not two dozen: tracing them takes most of the time of a small cell.
+defvjp_argnums(_gru, _vjp_of_the_gru)
 
 
 def _sigmoid(x: Any) -> Any:

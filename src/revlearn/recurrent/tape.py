@@ -122,14 +122,13 @@ class RecurrentTape:
             d_halves += to_halves
             for half in (1, 0):
                 d_half = d_halves[half]
+
+                def both(weights: Nest, other: Any, t: int, half: int = half) -> Any:
+                    return anp.stack(setup.cell(weights, half, other, t))
+
                 with self._way_back(t):
-                    (gate, addition), pull_back = self._pullback(
-                        lambda weights, other, t, half=half: anp.stack(
-                            setup.cell(weights, half, other, t)
-                        ),
-                        setup.shaped(state.values(1 - half)),
-                        t,
-                    )
+                    other = setup.shaped(state.values(1 - half))
+                    (gate, addition), pull_back = self._pullback(both, other, t)
                     state.unstep(half, gate, addition)
                 to_both = np.stack([d_half * state.values(half), d_half])
                 to_weights, to_other = pull_back(to_both.reshape(2, *setup.half_shape))
