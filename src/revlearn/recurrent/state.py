@@ -26,10 +26,7 @@ FRACTION_BITS = 56  # a range of ±128; each product adds noise below 2**-44
 class Setup:
     """What is fixed about a run: cell, loss, number of steps, and where things lie.
 
-    Parameters
-    ----------
-    cell, loss, weights, start, steps
-        As for :func:`total_loss`.
+    Made of the arguments of :func:`total_loss`.
     """
 
     def __init__(self, cell: Cell, loss: StepLoss, weights: Nest, start: Any, steps: int):
