@@ -199,9 +199,9 @@ def test_memory_hardly_grows_with_the_length():
     }
     # The states are 25,600 bytes a step, and what the interpreter keeps for itself is about 1,000.
     state = 8 * 100 * 32
-    assert growth["exact"] < 0.1 * state
-    assert growth["checkpoints"] > state / 4
-    assert growth["unrolled"] > 5 * state
+    assert growth["exact"] < 0.2 * state
+    assert 0.3 * state < growth["checkpoints"] < 0.3 * growth["unrolled"]
+    assert growth["unrolled"] > 4 * state
 
 
 def test_gates_are_rounded_to_the_nearest_ratio_and_their_derivative_is_not():

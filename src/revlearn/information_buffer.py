@@ -224,11 +224,10 @@ class InformationBuffer:
         whose = None if long is None else self._store.put(np.packbits(long))
         self._spilled.append((self._depth, self._store.put(words.astype(kind)), whose))
         words >>= np.uint64(self._spill_bits)
-        if long is not None:
-            self._words[long] = words
-            self._look()
-        else:
+        if long is None:
             self._bound >>= self._spill_bits
+        else:
+            self._words[long] = words  # the bound stays one; who needs a better looks for it
 
     def _unspill(self) -> None:
         _, low, whose = self._spilled.pop()
