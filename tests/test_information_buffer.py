@@ -64,11 +64,50 @@ class Spilling(Paper):
 def contents(buffer):
     """Read the buffer as one unbounded integer per number."""
     values = [int(word) for word in buffer._words]
-    for _, low in reversed(buffer._spilled):
-        values = [
-            (value << 32) | int(digit) for value, digit in zip(values, low.get(), strict=True)
-        ]
+    for _, low, whose in reversed(buffer._spilled):
+        digits = low.get().tolist()
+        if whose is None:
+            places = range(len(values))
+        else:
+            places = np.flatnonzero(np.unpackbits(whose.get(), count=len(values)))
+        for place, digit in zip(places, digits, strict=True):
+            values[place] = (values[place] << 32) | digit
     return values
+
+
+class Long:
+    """A buffer of the paper's for each number, of which the long ones put 32 bits aside."""
+
+    def __init__(self, size):
+        self.each = [Paper() for _ in range(size)]
+        self.aside, self.history = [[] for _ in self.each], []
+
+    def multiply(self, values, numerators, d):
+        trips = max(one.i for one in self.each) * d + d - 1 >= 2**64
+        self.history.append([trips and one.i >= 2**32 for one in self.each])
+        for one, aside, long in zip(self.each, self.aside, self.history[-1], strict=True):
+            if long:
+                aside.append(one.i % 2**32)
+                one.i //= 2**32
+        triples = zip(self.each, values, numerators, strict=True)
+        return [one.multiply(c, n, d) for one, c, n in triples]
+
+    def divide(self, values, numerators, d):
+        triples = zip(self.each, values, numerators, strict=True)
+        values = [one.divide(c, n, d) for one, c, n in triples]
+        for one, aside, long in zip(self.each, self.aside, self.history.pop(), strict=True):
+            if long:
+                one.i = one.i * 2**32 + aside.pop()
+        return values
+
+    def contents(self):
+        found = []
+        for one, aside in zip(self.each, self.aside, strict=True):
+            value = one.i
+            for digit in reversed(aside):
+                value = value * 2**32 + digit
+            found.append(value)
+        return found
 
 
 numbers = st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=6)
@@ -120,6 +159,80 @@ def test_forwards_and_backwards_may_alternate(values, moves):
             assert fast.tolist() == before.tolist()
             assert contents(buffer) == content
         assert all(int(word) <= buffer._bound for word in buffer._words)
+
+
+@given(numbers, st.integers(0, 2**32 - 1), st.integers(1, D), st.integers(1, 200))
+def test_a_ratio_for_each_number_equals_unbounded_integers(values, seed, smallest, steps):
+    random = np.random.RandomState(seed)
+    buffer, fast = InformationBuffer(len(values)), np.array(values, dtype=np.int64)
+    reference, slow, done = Long(len(values)), list(values), []
+    lowest = random.randint(smallest, D + 1, size=len(values))  # of different rates of growth
+    for _ in range(steps):
+        n = random.randint(lowest, D + 1).astype(np.int64)
+        done.append(n)
+        slow = reference.multiply(slow, n.tolist(), D) if n.min() < D else slow
+        buffer.multiply(fast, n)
+        assert fast.tolist() == slow
+        assert all(int(word) <= buffer._bound for word in buffer._words)
+    assert contents(buffer) == reference.contents()
+    assert buffer.information == pytest.approx(-np.log2(np.array(done) / D).sum(), abs=1e-6)
+    for n in reversed(done):
+        buffer.divide(fast, n)
+        slow = reference.divide(slow, n.tolist(), D) if n.min() < D else slow
+        assert fast.tolist() == slow
+    assert slow == values
+    assert contents(buffer) == [0] * len(values)
+    assert not buffer._spilled
+
+
+@given(numbers, st.lists(st.tuples(st.booleans(), st.booleans(), st.integers(1, D)), max_size=150))
+def test_one_ratio_and_ratios_for_each_may_alternate(values, moves):
+    buffer, fast, done = InformationBuffer(len(values)), np.array(values, dtype=np.int64), []
+    for forwards, each, n in moves:
+        if forwards:
+            own = np.random.RandomState(n).randint(n, D + 1, size=len(values))
+            done.append((own if each else n, fast.copy(), contents(buffer)))
+            buffer.multiply(fast, done[-1][0])
+        elif done:
+            n, before, content = done.pop()
+            buffer.divide(fast, n)
+            assert fast.tolist() == before.tolist()
+            assert contents(buffer) == content
+        assert all(int(word) <= buffer._bound for word in buffer._words)
+
+
+def test_ratios_for_each_number_are_made_again_bit_for_bit_from_any_point():
+    """Whether words are spilled depends on them, not on the bound that the way here has left."""
+    random, size = np.random.RandomState(0), 5
+    buffer, values = InformationBuffer(size), random.randint(-(2**60), 2**60, size=size)
+    ratios, seen = random.randint(D // 8, D + 1, size=(500, size)), []
+    for n in ratios:
+        buffer.multiply(values, n)
+        seen.append(values.copy())
+    for turn in (400, 250, 90, 3):
+        for n in ratios[turn:][::-1]:
+            buffer.divide(values, n)
+        assert np.array_equal(values, seen[turn - 1])
+        for n, expected in zip(ratios[turn:], seen[turn:], strict=True):
+            buffer.multiply(values, n)
+            assert np.array_equal(values, expected)
+
+
+@pytest.mark.parametrize("bits", [10, 16, 24])
+def test_memory_stays_near_the_information_where_ratios_differ(bits):
+    """Rates of growth from 0.01 to 1 bit: the slow words need not be spilled with the fast."""
+    size, steps = 64, 4000
+    decay = np.geomspace(0.01, 1.0, size)
+    numerators = np.rint(2.0 ** (bits - decay)).astype(np.int64)
+    buffer = InformationBuffer(size, bits)
+    values = np.random.RandomState(0).randint(-(2**60), 2**60, size=size)
+    for _ in range(steps):
+        buffer.multiply(values, numerators)
+    assert buffer.information <= buffer.num_bits
+    shared = steps * size * decay.max()  # what it would take if all were spilled together
+    excess = (buffer.num_bits - 64 * size) / buffer.information - 1
+    assert excess < {10: 0.25, 16: 0.3, 24: 0.3}[bits], excess
+    assert buffer.num_bits < 0.4 * shared
 
 
 @given(st.integers(1, 32), numbers, st.data())
@@ -252,6 +365,12 @@ def test_misuse_is_named():
     for wrong in (np.zeros(2, dtype=np.int64), np.zeros(1)):
         with pytest.raises(ValueError, match=r"int64 of shape \(1,\)"):
             buffer.multiply(wrong, D // 2)
+    for wrong in (np.ones(2, dtype=np.int64), np.ones(1)):
+        with pytest.raises(ValueError, match=r"numerators must be int64 of shape \(1,\)"):
+            buffer.multiply(values, wrong)
+    for numerator in (0, D + 1):
+        with pytest.raises(ValueError, match=f"numerator must lie in 1..{D}, not {numerator}"):
+            buffer.multiply(values, np.array([numerator], dtype=np.int64))
     with pytest.raises(ValueError, match="denominator_bits"):
         InformationBuffer(1, denominator_bits=33)
     assert values.tolist() == [5]

@@ -6,7 +6,17 @@ bit for bit.
 
 from importlib.metadata import PackageNotFoundError, version
 
-from . import chains, datasets, estimators, gradients, losses, meta, models, testing
+from . import (
+    chains,
+    datasets,
+    estimators,
+    gradients,
+    losses,
+    meta,
+    models,
+    recurrent,
+    testing,
+)
 from .errors import DataError, FixedPointOverflowError, NonFiniteError, ReversalError, RevlearnError
 from .fixed_point import from_fixed, to_fixed
 from .information_buffer import InformationBuffer
@@ -48,6 +58,7 @@ __all__ = [
     "meta",
     "models",
     "record",
+    "recurrent",
     "sigmoid",
     "testing",
     "to_fixed",

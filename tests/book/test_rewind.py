@@ -56,7 +56,7 @@ def state(run):
         "weights": [str(whole) for whole in run.integers["weights"]],
         "velocity": [str(whole) for whole in run.integers["velocity"]],
         "words": [str(word) for word in buffer._words],
-        "spilled": [[str(word) for word in low.get()] for _, low in buffer._spilled],
+        "spilled": [[str(word) for word in low.get()] for _, low, _ in buffer._spilled],
     }
 
 
@@ -239,7 +239,7 @@ def test_without_the_buffers_bits_integers_miss_as_well(bench):
     (buffer,) = part.buffers["velocity"]
     buffer._words[:] = 0
     zeros = InMemory().put(np.zeros(buffer.size, dtype=np.uint32))
-    buffer._spilled = [(depth, zeros) for depth, _ in buffer._spilled]
+    buffer._spilled = [(depth, zeros, None) for depth, *_ in buffer._spilled]
     for t in range(240, 300)[::-1]:
         run.unstep(t, gradient)
     right = record(**{**DEFAULTS, "steps": 240}).weights
