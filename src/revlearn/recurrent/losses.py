@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import isqrt
 from typing import Any
 
@@ -12,7 +11,7 @@ from autograd.core import make_vjp
 from autograd.extend import defvjp_argnums, primitive
 from autograd.tracer import isbox
 
-from ..gradients import Vector
+from ..operation import Operation
 from ..parameters import Nest
 from .state import Cell, Setup, StepLoss
 from .tape import RecurrentTape
@@ -70,7 +69,13 @@ def total_loss(cell: Cell, loss: StepLoss, weights: Nest, start: Any, steps: int
     3.95703125
     """
     setup = Setup(cell, loss, weights, start, steps)
-    return _total_loss(_Holder(setup), *setup.flatten(weights, start))
+    operation = Operation(
+        lambda *flat: RecurrentTape(setup, *flat),
+        lambda tape: tape.loss,
+        lambda tape, d_loss, wanted: tape.pull_back(d_loss, last=True),
+        "revlearn.recurrent.unrolled_loss has them",
+    )
+    return operation(*setup.flatten(weights, start))
 
 
 def record(cell: Cell, loss: StepLoss, weights: Nest, start: Any, steps: int) -> RecurrentTape:
@@ -180,38 +185,3 @@ def _vjp_of_a_stretch(argnums, ans, args, kwargs):
 
 
 defvjp_argnums(_taken_again, _vjp_of_a_stretch)
-
-
-@dataclass
-class _Holder:
-    """Carries the finished run from the forward to the backward pass of one call."""
-
-    setup: Setup
-    tape: RecurrentTape | None = None
-
-
-@primitive
-def _total_loss(holder: _Holder, weights: Vector, start: Vector) -> float:
-    holder.tape = RecurrentTape(holder.setup, weights, start)
-    return holder.tape.loss
-
-
-def _vjp_of_the_run(argnums, ans, args, kwargs):
-    holder = args[0]
-
-    def pull_back(d_loss):
-        if any(isbox(value) for value in (d_loss, ans, *args)):
-            raise NotImplementedError(
-                "second derivatives through a run are not implemented: "
-                "revlearn.recurrent.unrolled_loss has them"
-            )
-        # The way back uses the run up, to save memory. For one more derivative, run again.
-        tape = holder.tape or RecurrentTape(holder.setup, *args[1:])
-        holder.tape = None
-        parts = tape.pull_back(d_loss, last=True)
-        return [parts[argnum - 1] for argnum in argnums]
-
-    return pull_back
-
-
-defvjp_argnums(_total_loss, _vjp_of_the_run)
