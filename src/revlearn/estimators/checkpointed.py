@@ -165,22 +165,29 @@ class Checkpointed:
         self, d_weights: Vector, *, wrt_hyper: bool = True, last: bool = False
     ) -> Adjoint:
         """Carry a derivative with respect to the final weights back; see :class:`Tape`."""
-        setup, run = self._setup, self._run
+        setup = self._setup
         num_hyper = self._hyper.size if wrt_hyper else 0
         adjoint = setup.adjoint(d_weights, num_hyper, self._schedule_shapes)
         from_training = [] if last else list(self._kept)
         for t in progress(range(setup.steps)[::-1], setup.steps, "backwards"):
-            self._return_to(t)
-            before = _copies(run)
-            gradient, pull_back_gradient = setup.gradients.gradient_and_pullback(
-                run.values("weights"), self._hyper, t, wrt_hyper=wrt_hyper
-            )
-            run.step(t, gradient)
-            run.pull_back_weights(t, adjoint)
-            run.restore(before)
-            adjoint.add(*pull_back_gradient(run.pull_back_slots(t, gradient, adjoint)))
+            self._pull_back_step(t, adjoint, wrt_hyper)
         self._kept = from_training  # for another derivative of the same run
         return adjoint
+
+    def _pull_back_step(self, t: int, adjoint: Adjoint, wrt_hyper: bool) -> None:
+        """Carry the adjoint back over one step."""
+        # A function of its own, so that what a gradient keeps goes before the next one is taken.
+        self._return_to(t)
+        run = self._run
+        before = _copies(run)
+        gradient, pull_back_gradient = self._setup.gradients.gradient_and_pullback(
+            run.values("weights"), self._hyper, t, wrt_hyper=wrt_hyper
+        )
+        run.step(t, gradient)
+        run.pull_back_weights(t, adjoint)
+        run.restore(before)
+        del before  # the products need its room
+        adjoint.add(*pull_back_gradient(run.pull_back_slots(t, gradient, adjoint)))
 
     def _return_to(self, t: int) -> None:
         """Bring the run to the state before step `t`, keeping states on the way."""
