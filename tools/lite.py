@@ -27,7 +27,8 @@ from notebooks import ROOT
 
 LITE, WORK, OUTPUT = ROOT / "lite", ROOT / "_build/lite", ROOT / "_build/html/lite"
 FOLDERS = ["foundations", "paper", "beyond"]
-NOT_LIVE = ["beyond/bayesian"]  # needs scipy, which the lock of the live pages does not hold
+# They need scipy, and codespell's dictionary, which the lock of the live pages does not hold.
+NOT_LIVE = ["beyond/bayesian", "beyond/recurrent"]
 CDN = "https://cdn.jsdelivr.net/pyodide/v{version}/full/"
 KERNEL = "@jupyterlite/pyodide-kernel-extension"
 LABEXTENSIONS = [KERNEL, "@jupyter-widgets/jupyterlab-manager", "anywidget"]
