@@ -1,7 +1,5 @@
 """An average of the weights around every rule: what it is, and derivatives through it."""
 
-import math
-
 import autograd.numpy as np
 import pytest
 from autograd import value_and_grad
@@ -119,30 +117,6 @@ def test_the_average_is_exact_to_half_units():
         for later in path[1:]:
             average = (2 * average * n + d) // (2 * d) + round(later[i] * (1 - n / d))
         assert int(tape._run.integers["average"][i]) == average
-
-
-def test_a_hundred_thousand_steps_come_back():
-    """Without autograd, which would take most of the time."""
-    steps, layout = 100_000, Layout(np.zeros(5), "weights")
-    start = np.array([0.7, -1e-9, 0.0, 3.0, -2.0])
-    optimizer = rl.Averaged(rl.SGD(0.02, 0.9), 0.999)
-    state = {"weights": start, "average": start, "velocity": np.zeros(5)}
-    rows = {name: np.full((1, steps), x) for name, x in optimizer.schedules.items()}
-    run = optimizer.start(state, rows, layout, 52)
-    before = {slot: numbers.copy() for slot, numbers in run.integers.items()}
-
-    def gradient(t):
-        return lambda weights: np.sin(weights) - 0.1 * math.cos(3.0 * t)
-
-    for t in range(steps):
-        run.step(t, gradient(t)(run.values("weights")))
-    theory = 5 * steps * (math.log2(2**16 / round(0.9 * 2**16)) + 2 * (1 - 0.999))
-    assert run.information == pytest.approx(theory, rel=1e-4)
-    assert abs(run.num_bits - theory) < 0.03 * theory + 64 * 5
-    for t in reversed(range(steps)):
-        run.unstep(t, gradient(t))
-    for slot, numbers in run.integers.items():
-        assert np.array_equal(numbers, before[slot])
 
 
 def test_what_cannot_be_meant_is_refused():
