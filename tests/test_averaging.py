@@ -123,6 +123,8 @@ def test_what_cannot_be_meant_is_refused():
     rule = rl.SGD(0.1, 0.5)
     with pytest.raises(ValueError, match="keeps an average already"):
         rl.Averaged(rl.Clipped(rl.Averaged(rule, 0.9), 1.0), 0.9)
+    with pytest.raises(ValueError, match="clips its gradients already"):
+        rl.Clipped(rl.Averaged(rl.Clipped(rule, 2.0), 0.9), 1.0)
     for wrong in (0.5, 1.5):
         with pytest.raises(ValueError, match=rf"average_decay\['b'\] is {wrong} at step 0"):
             rl.train(loss, START, 1.0, rl.Averaged(rule, {"a": 0.9, "b": wrong}), 3)

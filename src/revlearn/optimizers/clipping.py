@@ -43,6 +43,8 @@ class Clipped(Wrapped):
 
     def __init__(self, optimizer: Optimizer, threshold: Any):
         super().__init__(optimizer)
+        if "threshold" in self.schedules:
+            raise ValueError("the optimizer clips its gradients already")
         self.schedules["threshold"] = threshold
 
     def transformed(self, gradient: Any, rates: dict[str, Any]) -> Any:
