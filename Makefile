@@ -50,7 +50,7 @@ epub: $(READY)  ## Write the book to _build/revlearn.epub (needs Chromium)
 	$(BIN)/jupyter-book build -W --keep-going --builder custom --custom-builder epub --path-output _build/print .
 	$(BIN)/python tools/epub.py
 
-frameworks: $(READY)  ## Install JAX and PyTorch, for losses written in them
+frameworks: $(READY)  ## Install JAX and PyTorch, for losses written in them, and numba
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-frameworks.txt
 
 test: $(READY) lint book  ## Run all tests, of the built pages too, and every notebook

@@ -11,6 +11,8 @@ from jax import lax
 from problems import Problem, flat
 
 jax.config.update("jax_enable_x64", True)
+# One thread, as everywhere: JAX would have another one run what it compiled.
+jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
 def nll(leaves, images, targets):

@@ -9,7 +9,10 @@ becomes an integer.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
+from functools import cache
+from types import ModuleType
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,8 +28,31 @@ _LIMIT = 2.0**63
 # Half of the range: bounds below it are safe, however they were rounded.
 _SAFE = 2.0**62
 # Between 2**52 and 2**53 floats are integers: here is the middle, and what may be added to it.
-_SPACED, _SHORT = 1.5 * 2.0**52, 2.0**50
-_SPACED_BITS = np.array(_SPACED).view(np.int64)
+SPACED, SHORT = 1.5 * 2.0**52, 2.0**50
+SPACED_BITS = np.array(SPACED).view(np.int64)[()]
+# Compiling takes a second, once: not for a few numbers.
+_WORTH_COMPILING = 4096
+
+
+def compiled(size: int) -> ModuleType | None:
+    """Return :mod:`revlearn.compiled`, or None without numba, or where it is not worth a wait."""
+    if size < _WORTH_COMPILING and not _compiled.cache_info().currsize:
+        return None
+    return _compiled()
+
+
+@cache
+def _compiled() -> ModuleType | None:
+    try:
+        import numba
+
+        from . import compiled
+    except ModuleNotFoundError:
+        return None
+    except ImportError as error:  # it refuses versions of numpy that it does not know
+        warnings.warn(f"loops are not compiled: {error}", stacklevel=2)
+        return None
+    return None if vars(numba.config)["DISABLE_JIT"] else compiled
 
 
 def blocks(size: int) -> Iterator[slice]:
@@ -130,6 +156,15 @@ def add_scaled(
         If a scaled value or a sum does not fit 64 bits. The block of `target` in which it
         happens is left as it was.
     """
+    loops = compiled(target.size)
+    if loops:
+        if not bound + SHORT < _SAFE:
+            bound = _largest(target)
+        factors = np.reshape(scale, -1)
+        largest = loops.add(target, values, factors, 1)
+        if bound + largest < _SAFE and largest < SHORT:
+            return bound + largest
+        loops.add(target, values, factors, -1)  # nothing is lost: integers wrap around
     product = np.empty(min(BLOCK, target.size), dtype=np.float64)
     increment = np.empty(product.size, dtype=np.int64)
     later = 0.0
@@ -142,18 +177,18 @@ def add_scaled(
             np.multiply(values[block], factor, out=scaled)
             # No number exceeds the length of the vector, which is found faster than the largest.
             largest = float(np.sqrt(scaled @ scaled))
-        if largest < _SHORT and here + largest < _SAFE:
+        if largest < SHORT and here + largest < _SAFE:
             # Where floats are as far apart as integers, an addition rounds, and the last bits of
             # the float are the integer: faster than to round and to convert.
-            scaled += _SPACED
+            scaled += SPACED
             whole = scaled.view(np.int64)
-            whole -= _SPACED_BITS
+            whole -= SPACED_BITS
         elif not here + largest < _SAFE:
-            largest = max(float(scaled.max()), -float(scaled.min()))
+            largest = _largest(scaled)
             if not largest < _LIMIT:
                 _refuse(scaled, block.start)
             np.rint(scaled, out=whole, casting="unsafe")
-            here = max(float(part.max()), -float(part.min()))
+            here = _largest(part)
             if not here + largest < _SAFE:
                 _check_sum(part, whole, block.start)
         else:
@@ -161,6 +196,10 @@ def add_scaled(
         part += whole
         later = max(later, here + largest)
     return later
+
+
+def _largest(numbers: NDArray) -> float:
+    return max(float(numbers.max(initial=0)), -float(numbers.min(initial=0)))
 
 
 def _refuse(scaled: NDArray[np.float64], start: int) -> None:
@@ -200,10 +239,11 @@ def checksum(*arrays: NDArray[np.int64] | NDArray[np.uint64]) -> int:
     total = 0
     for array in arrays:
         words = array.view(np.uint64)
+        loops = compiled(words.size)
         for block in blocks(words.size):
             part = words[block]
             # Horner's rule: the place of a block counts, too.
-            total = total * 0x9E3779B97F4A7C15 + int(
-                np.einsum("i,i->", part, _MULTIPLIERS[: part.size])
-            )
+            factors = _MULTIPLIERS[: part.size]
+            dot = loops.dot(part, factors) if loops else np.einsum("i,i->", part, factors)
+            total = total * 0x9E3779B97F4A7C15 + int(dot)
     return total % 2**64

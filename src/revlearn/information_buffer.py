@@ -21,7 +21,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from .fixed_point import blocks
+from .fixed_point import blocks, compiled
 from .stores import InMemory, Store, Stored
 
 
@@ -111,6 +111,16 @@ class InformationBuffer:
             elif (self._look() << shift) + denominator - 1 >= 2**64:
                 long = self._words >= 1 << self._spill_bits
                 self._spill(None if long.all() else long)
+        loops = None if ratio.ndim else compiled(self.size)
+        if loops and smallest >= loops.LEAST_DIVISOR:
+            loops.multiply(values, self._words, smallest, shift)
+        else:
+            self._multiply(values, ratio)
+        self._bound = ((self._bound << shift) + denominator - 1) // smallest
+        self._depth += 1
+        self.information += self._content(ratio, smallest)
+
+    def _multiply(self, values: NDArray[np.int64], ratio: NDArray[np.int64]) -> None:
         for block in blocks(self.size):
             part, word = values[block], self._words[block]
             n = ratio[block] if ratio.ndim else ratio
@@ -124,9 +134,6 @@ class InformationBuffer:
             part *= n
             part += signed
             word[...] = quotient
-        self._bound = ((self._bound << shift) + denominator - 1) // smallest
-        self._depth += 1
-        self.information += self._content(ratio, smallest)
 
     def divide(self, values: NDArray[np.int64], numerator: int | NDArray[np.int64]) -> None:
         """Undo the latest :meth:`multiply`, exactly.
@@ -148,6 +155,20 @@ class InformationBuffer:
             return
         if self._depth == 0:
             raise IndexError("the information buffer is empty: nothing is left to undo")
+        loops = None if ratio.ndim else compiled(self.size)
+        if loops and smallest >= loops.LEAST_DIVISOR:
+            loops.divide(values, self._words, smallest, self.denominator_bits)
+        else:
+            self._divide(values, ratio)
+        self._bound = (self._bound * largest + largest - 1) >> self.denominator_bits
+        self._depth -= 1
+        self.information -= self._content(ratio, smallest)
+        while self._spilled and self._spilled[-1][0] == self._depth:
+            self._unspill()
+        if self._depth == 0:
+            self._bound = 0  # rounding has widened it; a second run shall spill as the first did
+
+    def _divide(self, values: NDArray[np.int64], ratio: NDArray[np.int64]) -> None:
         for block in blocks(self.size):
             part, word = values[block], self._words[block]
             n = ratio[block] if ratio.ndim else ratio
@@ -160,13 +181,6 @@ class InformationBuffer:
             np.left_shift(quotient, self._shift, out=part)
             part |= signed & self._mask
             word >>= self._shift.view(np.uint64)
-        self._bound = (self._bound * largest + largest - 1) >> self.denominator_bits
-        self._depth -= 1
-        self.information -= self._content(ratio, smallest)
-        while self._spilled and self._spilled[-1][0] == self._depth:
-            self._unspill()
-        if self._depth == 0:
-            self._bound = 0  # rounding has widened it; a second run shall spill as the first did
 
     def spill_to(self, store: Store) -> None:
         """Put what is spilled from now on into a store, for example into a file."""

@@ -60,7 +60,8 @@ class Setup:
 
     def flatten(self, weights: Nest, hyper: Nest, **given: Nest) -> list[Any]:
         """Return flat arrays: every slot of the state, the hyperparameters, every schedule."""
-        slots = {slot: np.zeros(self.weights.size) for slot in self.slots}
+        # One zero for all: they are kept as long as the run, for one more derivative.
+        slots = {slot: np.broadcast_to(0.0, self.weights.size) for slot in self.slots}
         slots["weights"] = slots[self.optimizer.result] = self.weights.flatten(weights)
         for slot, nest in given.items():
             if nest is not None:
@@ -217,12 +218,9 @@ class Tape:
         run.pull_back_weights(t, adjoint)
         with self._way_back(run, t):
             run.undo_weights(t)
+            cotangent = run.cotangent(t, adjoint)
             gradient, pull_back_gradient = self._setup.gradients.gradient_and_pullback(
-                run.values("weights"),
-                self._hyper,
-                t,
-                wrt_hyper=wrt_hyper,
-                known=run.cotangent(t, adjoint),
+                run.values("weights"), self._hyper, t, wrt_hyper=wrt_hyper, known=cotangent
             )
             run.undo_slots(t, gradient)
             if not self._arrived(run, t):
@@ -235,7 +233,7 @@ class Tape:
                 only_rounding = difference <= self._setup.rounding * np.linalg.norm(gradient)
                 if not (only_rounding and self._arrived(run, t)):
                     raise self._irreproducible(run, t)
-        adjoint.add(*pull_back_gradient(run.pull_back_slots(t, gradient, adjoint)))
+        adjoint.add(*pull_back_gradient(run.pull_back_slots(t, gradient, adjoint, cotangent)))
 
     def _gradient_at(self, t: int) -> Callable[[Vector], Vector]:
         return lambda weights: self._setup.gradients.gradient(weights, self._hyper, t)

@@ -187,7 +187,8 @@ class Checkpointed:
         run.pull_back_weights(t, adjoint)
         run.restore(before)
         del before  # the products need its room
-        adjoint.add(*pull_back_gradient(run.pull_back_slots(t, gradient, adjoint)))
+        cotangent = run.pull_back_slots(t, gradient, adjoint, run.cotangent(t, adjoint))
+        adjoint.add(*pull_back_gradient(cotangent))
 
     def _return_to(self, t: int) -> None:
         """Bring the run to the state before step `t`, keeping states on the way."""

@@ -18,6 +18,8 @@ from ..parameters import Layout
 from .base import FrameworkLoss, Loss, Pullback, Vector, missing_extra, refuse_value
 from .bridge import value_and_pullback
 
+_ALIGNMENT = 64  # bytes, of XLA's arrays on the CPU
+
 
 class JaxLoss(FrameworkLoss):
     """A loss written in JAX; made by :func:`revlearn.gradients.jax`.
@@ -156,10 +158,9 @@ class JaxGradients:
                 found = self._functions.with_product(*arguments, self._typed(known), **options)
                 gradient, *product = map(_plain, found)
             return gradient, lambda _: (product[0], product[1] if wrt_hyper else np.zeros(0))
-        # Copies: until the pullback is called, JAX may use the memory that it was handed.
-        copies = arguments[0].copy(), arguments[1].copy(), t
         with self._mode():
-            found, pullback = self._functions.with_pullback(*copies, **options)
+            # Until the pullback is called, JAX uses the memory that it was handed: copies.
+            found, pullback = self._functions.with_pullback(*arguments, **options)
             gradient = _plain(found)
 
         def pull_back(vector: Vector) -> tuple[Vector, Vector]:
@@ -174,7 +175,12 @@ class JaxGradients:
         return self._weights, self._hyper
 
     def _typed(self, vector: Vector) -> NDArray:
-        return np.asarray(vector, dtype=self._dtype)
+        """Return a copy that JAX takes as it is; from elsewhere it copies by another thread."""
+        room = np.empty(vector.size * self._dtype.itemsize + _ALIGNMENT, dtype=np.uint8)
+        start = -room.ctypes.data % _ALIGNMENT
+        typed = room[start : start + vector.size * self._dtype.itemsize].view(self._dtype)
+        typed[...] = vector
+        return typed
 
     @contextmanager
     def _mode(self) -> Iterator[None]:

@@ -264,7 +264,9 @@ class ExactAdam(Part):
         for name, slope in slopes.items():
             adjoint.accumulate(name, t, slope)
 
-    def pull_back_slots(self, t: int, gradient: Vector, adjoint: Adjoint) -> Vector:
+    def pull_back_slots(
+        self, t: int, gradient: Vector, adjoint: Adjoint, known: Vector | None
+    ) -> Vector:
         """Carry the adjoint back over the two moving averages; see :class:`ExactRun`."""
         d_velocity, d_square = adjoint.slots["velocity"], adjoint.slots["square"]
         beta1, beta2 = (self.spread(self.rates[name][:, t]) for name in ("beta1", "beta2"))
@@ -297,12 +299,14 @@ class ExactAdamW(ExactAdam):
         super().undo_weights(t)
         self.divide("weights", self.rates["shrinkage"][:, t])
 
-    def pull_back_slots(self, t: int, gradient: Vector, adjoint: Adjoint) -> Vector:
+    def pull_back_slots(
+        self, t: int, gradient: Vector, adjoint: Adjoint, known: Vector | None
+    ) -> Vector:
         """Carry the adjoint back over the decay, too; see :class:`ExactRun`."""
         d_weights = adjoint.slots["weights"]
         adjoint.accumulate("shrinkage", t, self.dots(d_weights, self.values("weights")))
         d_weights *= self.spread(self.rates["shrinkage"][:, t])
-        return super().pull_back_slots(t, gradient, adjoint)
+        return super().pull_back_slots(t, gradient, adjoint, known)
 
 
 def check_square(square: Vector, layout: Layout) -> None:

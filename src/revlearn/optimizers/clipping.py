@@ -87,11 +87,14 @@ class ExactClipped(WrappedRun):
     def cotangent(self, t: int, adjoint: Adjoint) -> None:
         """Return nothing: how clipping acts back depends on the gradient."""
 
-    def pull_back_slots(self, t: int, gradient: Vector, adjoint: Adjoint) -> Vector:
+    def pull_back_slots(
+        self, t: int, gradient: Vector, adjoint: Adjoint, known: Vector | None
+    ) -> Vector:
         """Carry the adjoint back, through the clipping, too; see :class:`ExactRun`."""
         joint = np.append(gradient, self._threshold[t])
         pull_back_clipping, clipped = make_vjp(lambda joint: clip(joint[:-1], joint[-1]), joint)
-        both = pull_back_clipping(self._run.pull_back_slots(t, clipped, adjoint))
+        inside = self._run.cotangent(t, adjoint)
+        both = pull_back_clipping(self._run.pull_back_slots(t, clipped, adjoint, inside))
         adjoint.schedules["threshold"][0, t] += both[-1]
         return both[:-1]
 

@@ -111,14 +111,16 @@ class ExactRun(ABC):
         """Carry the adjoint back over the second half of step `t`; called before it is undone."""
 
     def cotangent(self, t: int, adjoint: Adjoint) -> Vector | None:
-        """Return what :meth:`pull_back_slots` will, if it depends on neither gradient nor slots.
+        """Return the derivative of the gradient, if it depends on neither gradient nor slots.
 
         Called after :meth:`pull_back_weights`. Gradient and product can then be had in one go.
         """
         return None
 
     @abstractmethod
-    def pull_back_slots(self, t: int, gradient: Vector, adjoint: Adjoint) -> Vector:
+    def pull_back_slots(
+        self, t: int, gradient: Vector, adjoint: Adjoint, known: Vector | None
+    ) -> Vector:
         """Carry the adjoint back over the first half of step `t`; called once it is undone.
 
         Parameters
@@ -129,6 +131,8 @@ class ExactRun(ABC):
             The training gradient at the weights before the step.
         adjoint : Adjoint
             Updated in place, up to what goes through the gradient.
+        known : ndarray or None
+            What :meth:`cotangent` returned.
 
         Returns
         -------

@@ -153,12 +153,14 @@ class ExactNesterov(Part):
         both = adjoint.slots["velocity"] + adjoint.slots["direction"]
         return both * self.spread(self.rates["momentum"][:, t] - 1.0)
 
-    def pull_back_slots(self, t: int, gradient: Vector, adjoint: Adjoint) -> Vector:
+    def pull_back_slots(
+        self, t: int, gradient: Vector, adjoint: Adjoint, known: Vector | None
+    ) -> Vector:
         """Carry the adjoint back over the rest of both slots; see :class:`ExactRun`."""
+        assert known is not None  # by cotangent, above
         d_velocity, d_direction = adjoint.slots["velocity"], adjoint.slots["direction"]
         slopes = self.dots(d_velocity, self.values("velocity") + gradient)
         adjoint.accumulate("momentum", t, slopes + self.dots(d_direction, gradient))
-        cotangent = self.cotangent(t, adjoint)
         d_velocity *= self.spread(self.rates["momentum"][:, t])
         d_direction *= self._trace[0]
-        return cotangent
+        return known

@@ -88,7 +88,7 @@ class RunInParts(ExactRun):
         for slot, values in state.items():
             for part in self._parts:
                 unit = np.full(len(part.pieces), part.unit(slot))
-                part.add(slot, values[part.place.weights], unit)
+                part.add(slot, np.ascontiguousarray(values[part.place.weights]), unit)
         self._checksums = [part.checksum() for part in self._parts]
 
     def step(self, t: int, gradient: Vector) -> None:
@@ -119,13 +119,16 @@ class RunInParts(ExactRun):
         known = [own for own in found if own is not None]
         return np.concatenate(known) if known else None
 
-    def pull_back_slots(self, t: int, gradient: Vector, adjoint: Adjoint) -> Vector:
+    def pull_back_slots(
+        self, t: int, gradient: Vector, adjoint: Adjoint, known: Vector | None
+    ) -> Vector:
         """Carry the adjoint back; see :class:`ExactRun`."""
-        cotangent = np.empty_like(gradient)
+        found = np.empty_like(gradient) if known is None else known
         for part in self._parts:
-            own = gradient[part.place.weights]
-            cotangent[part.place.weights] = part.pull_back_slots(t, own, adjoint.cut(part.place))
-        return cotangent
+            here = part.place.weights
+            own = None if known is None else known[here]
+            found[here] = part.pull_back_slots(t, gradient[here], adjoint.cut(part.place), own)
+        return found
 
     def copy(self) -> RunInParts:
         """Return an independent run in the same state."""
@@ -241,11 +244,13 @@ class Part(ABC):
         """Carry the adjoint back over the second half of a step."""
 
     def cotangent(self, t: int, adjoint: Adjoint) -> Vector | None:
-        """Return what :meth:`pull_back_slots` will, if it is known before."""
+        """Return the derivative of the gradient, if it is known before the gradient."""
         return None
 
     @abstractmethod
-    def pull_back_slots(self, t: int, gradient: Vector, adjoint: Adjoint) -> Vector:
+    def pull_back_slots(
+        self, t: int, gradient: Vector, adjoint: Adjoint, known: Vector | None
+    ) -> Vector:
         """Carry the adjoint back over the first half of a step; return that of the gradient."""
 
     def _view(self, integers: dict[str, NDArray[np.int64]]) -> None:

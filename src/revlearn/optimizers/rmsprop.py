@@ -170,7 +170,9 @@ class ExactRMSprop(Part):
         adjoint.accumulate("learning_rate", t, self.dots(d_weights, self.values("velocity")))
         d_velocity += self.spread(self.rates["learning_rate"][:, t]) * d_weights
 
-    def pull_back_slots(self, t: int, gradient: Vector, adjoint: Adjoint) -> Vector:
+    def pull_back_slots(
+        self, t: int, gradient: Vector, adjoint: Adjoint, known: Vector | None
+    ) -> Vector:
         """Carry the adjoint back over γ v − g / (root + ε) and the mean; see :class:`ExactRun`."""
         d_velocity, d_square = adjoint.slots["velocity"], adjoint.slots["square"]
         momentum, decay = (self.spread(self.rates[name][:, t]) for name in ("momentum", "decay"))

@@ -151,13 +151,15 @@ class ExactSGD(Part):
         """Return the derivative of the gradient; see :class:`ExactRun`."""
         return adjoint.slots["velocity"] * self.spread(-self._gains(t))
 
-    def pull_back_slots(self, t: int, gradient: Vector, adjoint: Adjoint) -> Vector:
+    def pull_back_slots(
+        self, t: int, gradient: Vector, adjoint: Adjoint, known: Vector | None
+    ) -> Vector:
         """Carry the adjoint back over γ v − (1 − γ) g; see :class:`ExactRun`."""
+        assert known is not None  # by cotangent, above
         d_velocity = adjoint.slots["velocity"]
         slopes = self.dots(d_velocity, self.values("velocity"))
         if not self._dampened:
             slopes += self.dots(d_velocity, gradient)
         adjoint.accumulate("momentum", t, slopes)
-        cotangent = self.cotangent(t, adjoint)
         d_velocity *= self.spread(self.rates["momentum"][:, t])
-        return cotangent
+        return known

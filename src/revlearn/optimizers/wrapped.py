@@ -89,9 +89,11 @@ class WrappedRun(ExactRun):
         """Return the derivative of the gradient, where it is known; see :class:`ExactRun`."""
         return self._run.cotangent(t, adjoint)
 
-    def pull_back_slots(self, t: int, gradient: Vector, adjoint: Adjoint) -> Vector:
+    def pull_back_slots(
+        self, t: int, gradient: Vector, adjoint: Adjoint, known: Vector | None
+    ) -> Vector:
         """Carry the adjoint back; see :class:`ExactRun`."""
-        return self._run.pull_back_slots(t, gradient, adjoint)
+        return self._run.pull_back_slots(t, gradient, adjoint, known)
 
     def spill_to(self, store: Store) -> None:
         """Have buffers spill into a store; see :class:`ExactRun`."""
