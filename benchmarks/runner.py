@@ -21,13 +21,14 @@ from report import FIXED_POINT_TOLERANCE, FLOAT_TOLERANCE
 from revlearn.results import plain_json, replacing
 
 ROOT = Path(__file__).parents[1]
-# One thread everywhere: NPROC is the number of XLA's.
+# One thread everywhere: NPROC is the number of XLA's, and none is to wait for another of them.
 ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "NPROC": "1",
-    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
+    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false "
+    "--xla_cpu_enable_concurrency_optimized_scheduler=false",
     "JAX_PLATFORMS": "cpu",
     "TQDM_DISABLE": "1",
 }

@@ -12,26 +12,34 @@ from problems import Problem, flat
 from revlearn.parameters import map_leaves, named_leaves
 
 
-def contender(loss_of, train):
-    def prepare(problem: Problem, steps: int):
-        loss = loss_of(problem)
-        _, _, held_out, held_out_targets = problem.digits
+def validation_loss(problem: Problem):
+    _, _, held_out, held_out_targets = problem.digits
+    return lambda weights: rl.losses.nll(rl.models.mlp(weights, held_out), held_out_targets)
 
-        def objective(variables, steps):
-            rates, momenta, log_penalties = variables
-            penalties = map_leaves(np.exp, log_penalties)
-            optimizer = rl.SGD(rates, momenta)
-            weights = train(loss, problem.layers, penalties, optimizer, steps)
-            return rl.losses.nll(rl.models.mlp(weights, held_out), held_out_targets)
+
+def reversed_training(loss_of):
+    """Train, take the gradient of the validation loss, and carry it back: three calls.
+
+    In one expression, `rl.train` inside of `value_and_grad`, autograd would keep all that the
+    validation loss computed until the way back is over.
+    """
+
+    def prepare(problem: Problem, steps: int):
+        loss, value_and_slope = loss_of(problem), value_and_grad(validation_loss(problem))
 
         def prepared(steps):
             rates, momenta = problem.rates(steps).T, problem.momenta(steps).T
-            variables = tuple(map(problem.nest, (rates, momenta, problem.log_penalties)))
+            optimizer = rl.SGD(problem.nest(rates), problem.nest(momenta))
 
             def run():
-                value, gradient = value_and_grad(partial(objective, steps=steps))(variables)
-                rates, momenta, logs = ([leaf for _, leaf in named_leaves(g, "")] for g in gradient)
-                return value, flat(np.stack(rates, 1), np.stack(momenta, 1), logs)
+                penalties = problem.nest(map(np.exp, problem.log_penalties))
+                tape = rl.record(loss, problem.layers, penalties, optimizer, steps)
+                del penalties  # the tape has its own
+                value, slope = value_and_slope(tape.weights)
+                adjoint = tape.pull_back(leaves(slope), last=True)
+                d_rates, d_momenta = adjoint.schedules.values()
+                d_logs = adjoint.hyper * np.exp(leaves(problem.nest(problem.log_penalties)))
+                return value, flat(d_rates.T, d_momenta.T, [d_logs])
 
             return run
 
@@ -39,6 +47,11 @@ def contender(loss_of, train):
         return prepared(steps)
 
     return prepare
+
+
+def leaves(nest) -> np.ndarray:
+    """Return all leaves as one vector."""
+    return np.concatenate([leaf.reshape(-1) for _, leaf in named_leaves(nest, "")])
 
 
 def autograd_loss(problem: Problem):
@@ -64,17 +77,36 @@ def torch_loss(problem: Problem):
     return rl.gradients.torch(loss_for_revlearn(problem))
 
 
-with_autograd = contender(autograd_loss, rl.train)
-with_jax = contender(jax_loss, rl.train)
-with_torch = contender(torch_loss, rl.train)
+with_autograd = reversed_training(autograd_loss)
+with_jax = reversed_training(jax_loss)
+with_torch = reversed_training(torch_loss)
 
 
-def checkpointed(checkpoints, loss_of=autograd_loss):
-    """Revlearn's own checkpoints, where this version has them."""
+def checkpointed(checkpoints):
+    """Revlearn's own checkpoints: training as one operation of autograd."""
 
     def prepare(problem: Problem, steps: int):
-        train = partial(rl.estimators.checkpointed.train, checkpoints=checkpoints)
-        return contender(loss_of, train)(problem, steps)
+        loss, value_of = autograd_loss(problem), validation_loss(problem)
+
+        def objective(variables, steps):
+            rates, momenta, logs = map(problem.nest, variables)
+            optimizer, penalties = rl.SGD(rates, momenta), map_leaves(np.exp, logs)
+            train = partial(rl.estimators.checkpointed.train, checkpoints=checkpoints)
+            return value_of(train(loss, problem.layers, penalties, optimizer, steps))
+
+        def prepared(steps):
+            schedules = (problem.rates(steps), problem.momenta(steps))
+            variables = (*(list(rows.T) for rows in schedules), problem.log_penalties)
+
+            def run():
+                value, gradient = value_and_grad(partial(objective, steps=steps))(variables)
+                rates, momenta, logs = gradient
+                return value, flat(np.stack(rates, 1), np.stack(momenta, 1), logs)
+
+            return run
+
+        prepared(min(3, steps))()
+        return prepared(steps)
 
     return prepare
 

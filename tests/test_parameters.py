@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from revlearn import NonFiniteError
-from revlearn.parameters import Layout, named_leaves
+from revlearn.parameters import ALIGNMENT, Layout, aligned, as_aligned, named_leaves
 
 shapes = st.lists(st.integers(0, 3), max_size=3).map(tuple)
 nests = st.recursive(
@@ -84,3 +84,18 @@ def test_what_does_not_fit_is_named():
         layout.flatten({"a": np.array([0.0, np.nan]), "b": [0.0]})
     with pytest.raises(TypeError, match=r"weights\['a'\] must hold real numbers"):
         layout.flatten({"a": np.array(["x", "y"]), "b": [0.0]})
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_aligned_vectors_are_aligned_and_copied_only_if_need_be(dtype):
+    for size in (1, 2, 7, 1000):
+        vector = aligned(size, dtype)
+        assert vector.shape == (size,)
+        assert vector.dtype == dtype
+        assert vector.ctypes.data % ALIGNMENT == 0
+        vector[...] = np.arange(size)
+        assert as_aligned(vector, dtype) is vector
+        for copy in (as_aligned(vector, dtype, copy=True), as_aligned(vector[1:], dtype)):
+            assert copy.size == 0 or copy.ctypes.data % ALIGNMENT == 0
+            assert not np.shares_memory(copy, vector)
+            assert np.array_equal(copy, vector[size - copy.size :])

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from .errors import NonFiniteError
 
 Nest = Any
+ALIGNMENT = 64  # bytes
 
 
 @primitive
@@ -145,7 +146,9 @@ class Layout:
             if isbox(leaf) and np.asarray(plain(leaf)).dtype != np.float64:
                 leaf = leaf * np.float64(1.0)
             parts.append(anp.reshape(leaf if isbox(leaf) else value, (-1,)))
-        return anp.concatenate(parts) if parts else np.zeros(0)
+        if any(isbox(part) for part in parts):
+            return anp.concatenate(parts)
+        return np.concatenate(parts, out=aligned(self.size)) if parts else np.zeros(0)
 
     def unflatten(self, flat: NDArray[np.float64]) -> Nest:
         """Return the nest that a flat vector stands for; its leaves are views."""
@@ -167,6 +170,26 @@ class Layout:
     def name_as(self, name: str, leaf: int) -> str:
         """Return the name of a leaf as if the nest were called `name`."""
         return name + self.names[leaf].removeprefix(self.name)
+
+
+def aligned(size: int, dtype: Any = np.float64) -> NDArray:
+    """Return an array with values of any kind, aligned as JAX and PyTorch want it.
+
+    They copy what is not, or sum it in another order.
+    """
+    bytes_each = np.dtype(dtype).itemsize
+    room = np.empty(size * bytes_each + ALIGNMENT, dtype=np.uint8)
+    start = -room.ctypes.data % ALIGNMENT
+    return room[start : start + size * bytes_each].view(dtype)
+
+
+def as_aligned(vector: NDArray, dtype: Any = np.float64, *, copy: bool = False) -> NDArray:
+    """Return a vector of a type, aligned: itself if it is, and no copy is asked for."""
+    if vector.dtype == dtype and vector.ctypes.data % ALIGNMENT == 0 and not copy:
+        return vector
+    found = aligned(vector.size, dtype)
+    found[...] = vector
+    return found
 
 
 def named_leaves(nest: Nest, name: str) -> Iterator[tuple[str, Any]]:

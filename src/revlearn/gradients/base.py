@@ -23,7 +23,7 @@ Pullback = Callable[[Vector], tuple[Vector, Vector]]
 class Gradients(Protocol):
     """Gradients of one loss, as flat vectors of float64, whatever computes them.
 
-    A vector handed in is copied before anything keeps it: training reuses its memory.
+    What is handed in may be kept, and what is returned may share its memory: nobody changes either.
     """
 
     def gradient(self, weights: Vector, hyper: Vector, t: int) -> Vector:

@@ -49,7 +49,7 @@ class AutogradGradients:
         Without `wrt_hyper` the pullback leaves the hyperparameters out and returns an empty
         vector for them.
         """
-        size = weights.size
+        size, shape, hyper_shape = weights.size, weights.shape, hyper.shape  # not the vectors
         # One vector for both, so that autograd sees one variable and adds in place.
         joint = np.concatenate([weights, hyper] if wrt_hyper else [weights], dtype=self._dtype)
         fixed_hyper = None if wrt_hyper else self._hyper.unflatten(self._cast(hyper))
@@ -57,8 +57,8 @@ class AutogradGradients:
         def gradient_at(joint):
             if not wrt_hyper:
                 return self._gradient(joint, fixed_hyper, t)
-            variable = self._hyper.unflatten(_take(joint, size, joint.size, hyper.shape))
-            return self._gradient(_take(joint, 0, size, weights.shape), variable, t)
+            variable = self._hyper.unflatten(_take(joint, size, joint.size, hyper_shape))
+            return self._gradient(_take(joint, 0, size, shape), variable, t)
 
         pull_back, gradient = make_vjp(gradient_at, joint)
 

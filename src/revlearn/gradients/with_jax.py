@@ -14,11 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..parameters import Layout
+from ..parameters import Layout, as_aligned
 from .base import FrameworkLoss, Loss, Pullback, Vector, missing_extra, refuse_value
 from .bridge import value_and_pullback
-
-_ALIGNMENT = 64  # bytes, of XLA's arrays on the CPU
 
 
 class JaxLoss(FrameworkLoss):
@@ -159,7 +157,6 @@ class JaxGradients:
                 gradient, *product = map(_plain, found)
             return gradient, lambda _: (product[0], product[1] if wrt_hyper else np.zeros(0))
         with self._mode():
-            # Until the pullback is called, JAX uses the memory that it was handed: copies.
             found, pullback = self._functions.with_pullback(*arguments, **options)
             gradient = _plain(found)
 
@@ -175,12 +172,7 @@ class JaxGradients:
         return self._weights, self._hyper
 
     def _typed(self, vector: Vector) -> NDArray:
-        """Return a copy that JAX takes as it is; from elsewhere it copies by another thread."""
-        room = np.empty(vector.size * self._dtype.itemsize + _ALIGNMENT, dtype=np.uint8)
-        start = -room.ctypes.data % _ALIGNMENT
-        typed = room[start : start + vector.size * self._dtype.itemsize].view(self._dtype)
-        typed[...] = vector
-        return typed
+        return as_aligned(vector, self._dtype)
 
     @contextmanager
     def _mode(self) -> Iterator[None]:

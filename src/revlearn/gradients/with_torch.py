@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..parameters import Layout, Nest, map_leaves
+from ..parameters import Layout, Nest, as_aligned, map_leaves
 from .base import FrameworkLoss, Loss, Pullback, Vector, missing_extra, refuse_value
 from .bridge import value_and_pullback
 
@@ -187,17 +187,18 @@ class TorchGradients:
     def _tensors(
         self, flat: Vector, layout: Layout, *, requires_grad: bool = True
     ) -> tuple[list[Any], Nest]:
-        # Each in memory of its own, aligned by PyTorch: how a product is summed depends on that.
+        # Aligned, because how a product is summed depends on that. What requires no gradient is
+        # copied: PyTorch would let the loss change it.
         import torch
 
         leaves: list[Any] = []
 
         def tensor(values: NDArray) -> Any:
-            leaves.append(torch.tensor(values, requires_grad=requires_grad))
+            leaves.append(torch.from_numpy(values).requires_grad_(requires_grad))
             return leaves[-1]
 
-        nest = map_leaves(tensor, layout.unflatten(flat.astype(self._dtype, copy=False)))
-        return leaves, nest
+        typed = as_aligned(flat, self._dtype, copy=not requires_grad)
+        return leaves, map_leaves(tensor, layout.unflatten(typed))
 
 
 def _derivatives(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ..errors import RevlearnError
 from ..fixed_point import BLOCK, add_scaled, checksum, from_fixed
 from ..gradients import Vector
-from ..parameters import Layout
+from ..parameters import Layout, aligned
 from ..stores import Store
 from .buffers import Buffer, Rounding
 from .exact_run import Adjoint, ExactRun, Place
@@ -115,9 +115,14 @@ class RunInParts(ExactRun):
 
     def cotangent(self, t: int, adjoint: Adjoint) -> Vector | None:
         """Return the derivative of the gradient, where it is known; see :class:`ExactRun`."""
-        found = (part.cotangent(t, adjoint.cut(part.place)) for part in self._parts)
-        known = [own for own in found if own is not None]
-        return np.concatenate(known) if known else None
+        whole = None
+        for part in self._parts:
+            own = part.cotangent(t, adjoint.cut(part.place))
+            if own is None:
+                return None
+            whole = aligned(adjoint.slots["weights"].size) if whole is None else whole
+            whole[part.place.weights] = own
+        return whole
 
     def pull_back_slots(
         self, t: int, gradient: Vector, adjoint: Adjoint, known: Vector | None
@@ -127,7 +132,9 @@ class RunInParts(ExactRun):
         for part in self._parts:
             here = part.place.weights
             own = None if known is None else known[here]
-            found[here] = part.pull_back_slots(t, gradient[here], adjoint.cut(part.place), own)
+            own = part.pull_back_slots(t, gradient[here], adjoint.cut(part.place), own)
+            if known is None:
+                found[here] = own
         return found
 
     def copy(self) -> RunInParts:
@@ -161,7 +168,10 @@ class RunInParts(ExactRun):
 
     def values(self, slot: str) -> Vector:
         """Return ``"weights"`` or a slot as real numbers, freshly made."""
-        return from_fixed(self.integers[slot], self.fraction_bits[slot])
+        values = aligned(self.integers[slot].size)
+        values[...] = self.integers[slot]
+        values *= 2.0 ** -self.fraction_bits[slot]
+        return values
 
     @property
     def checksum(self) -> int:
