@@ -49,7 +49,9 @@ def _compiled() -> ModuleType | None:
         from . import compiled
     except ModuleNotFoundError:
         return None
-    except ImportError as error:  # it refuses versions of numpy that it does not know
+    except (ImportError, RuntimeError) as error:
+        # It refuses versions of numpy that it does not know, and to work without a folder to keep
+        # what it compiled (NUMBA_CACHE_DIR).
         warnings.warn(f"loops are not compiled: {error}", stacklevel=2)
         return None
     return None if vars(numba.config)["DISABLE_JIT"] else compiled

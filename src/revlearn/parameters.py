@@ -173,7 +173,7 @@ class Layout:
 
 
 def aligned(size: int, dtype: Any = np.float64) -> NDArray:
-    """Return an array with values of any kind, aligned as JAX and PyTorch want it.
+    """Return an array, not yet filled, that is aligned as JAX and PyTorch want it.
 
     They copy what is not, or sum it in another order.
     """

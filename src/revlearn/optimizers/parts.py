@@ -132,9 +132,9 @@ class RunInParts(ExactRun):
         for part in self._parts:
             here = part.place.weights
             own = None if known is None else known[here]
-            own = part.pull_back_slots(t, gradient[here], adjoint.cut(part.place), own)
+            derivative = part.pull_back_slots(t, gradient[here], adjoint.cut(part.place), own)
             if known is None:
-                found[here] = own
+                found[here] = derivative
         return found
 
     def copy(self) -> RunInParts:
