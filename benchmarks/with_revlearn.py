@@ -27,6 +27,10 @@ def reversed_training(loss_of):
     def prepare(problem: Problem, steps: int):
         loss, value_and_slope = loss_of(problem), value_and_grad(validation_loss(problem))
 
+        def judge(weights):
+            value, slope = value_and_slope(weights)
+            return value, leaves(slope)
+
         def prepared(steps):
             rates, momenta = problem.rates(steps).T, problem.momenta(steps).T
             optimizer = rl.SGD(problem.nest(rates), problem.nest(momenta))
@@ -35,8 +39,8 @@ def reversed_training(loss_of):
                 penalties = problem.nest(map(np.exp, problem.log_penalties))
                 tape = rl.record(loss, problem.layers, penalties, optimizer, steps)
                 del penalties  # the tape has its own
-                value, slope = value_and_slope(tape.weights)
-                adjoint = tape.pull_back(leaves(slope), last=True)
+                value, *d_weights = judge(tape.weights)
+                adjoint = tape.pull_back(d_weights.pop(), last=True)  # so that it can go
                 d_rates, d_momenta = adjoint.schedules.values()
                 d_logs = adjoint.hyper * np.exp(leaves(problem.nest(problem.log_penalties)))
                 return value, flat(d_rates.T, d_momenta.T, [d_logs])

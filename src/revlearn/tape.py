@@ -208,6 +208,7 @@ class Tape:
         adjoint = setup.adjoint(
             d_weights, self._hyper.size if wrt_hyper else 0, self._schedule_shapes
         )
+        del d_weights  # the adjoint has its own; the caller may keep none
         for t in progress(range(self.steps)[::-1], self.steps, "backwards"):
             self._pull_back_step(run, t, adjoint, wrt_hyper)
         return adjoint
