@@ -1,5 +1,6 @@
 """Shared settings and small problems."""
 
+import importlib
 import os
 
 # Before numpy is loaded: the number of threads changes last bits.
@@ -16,6 +17,18 @@ collect_ignore = ["conftest.py", "book/conftest.py"]
 
 settings.register_profile("revlearn", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("revlearn")
+
+
+@pytest.fixture(scope="module", params=["numpy", "numba"])
+def either_loops(request):
+    """Run the tests of a module with numpy's loops, and with compiled ones, whatever the sizes."""
+    if request.param == "numba":
+        pytest.importorskip("numba", reason="the loops are compiled by numba")
+    found = importlib.import_module("revlearn.compiled") if request.param == "numba" else None
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("fixed_point", "information_buffer"):
+            patch.setattr(f"revlearn.{module}.compiled", lambda size: found)
+        yield
 
 
 @pytest.fixture(scope="session")

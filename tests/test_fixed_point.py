@@ -7,6 +7,8 @@ from hypothesis.extra.numpy import arrays
 from revlearn import FixedPointOverflowError, NonFiniteError, from_fixed, to_fixed
 from revlearn.fixed_point import BLOCK, add_scaled, checksum
 
+pytestmark = pytest.mark.usefixtures("either_loops")
+
 INT64 = st.integers(-(2**63), 2**63 - 1)
 IN_RANGE = st.floats(-2047.999, 2047.999)
 

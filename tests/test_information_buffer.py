@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from revlearn import InformationBuffer
 from revlearn.fixed_point import BLOCK
 
+pytestmark = pytest.mark.usefixtures("either_loops")
+
 D = 2**16
 
 
