@@ -55,7 +55,7 @@ def jax(loss: Loss) -> FrameworkLoss:
     the loss only, with ``jax.enable_x64``. See `compute_dtype` of :func:`revlearn.train`.
 
     On the CPU, JAX has another thread run what it compiled. For small networks the hand-over
-    takes a noticeable share of a step, a sixth on 45 thousand weights. Before JAX is used first,
+    takes a noticeable share of a step, a seventh on 45 thousand weights. Before JAX is used first,
     ``jax.config.update("jax_cpu_enable_async_dispatch", False)`` does without it.
 
     A loss is compiled anew for each new function. Define it outside of the objective and hand
