@@ -23,7 +23,8 @@ import numpy as np
 
 import revlearn as rl
 from revlearn.parameters import map_leaves
-from revlearn.tape import Setup, record_run
+from revlearn.setup import Setup
+from revlearn.tape import record_run
 from runner import write
 
 LAYERS = {"small": [784, 50, 50, 50, 10], "large": [784, 1000, 1000, 10]}
@@ -60,8 +61,8 @@ def measure(layers: list[int], steps: int) -> tuple[int, float, float, float]:
     for t in reversed(range(steps)):
         run.undo_weights(t)
         run.values("weights")
+        assert tape._is_of_step(t, free.fixed)
         run.undo_slots(t, free.fixed)
-        assert tape._arrived(run, t)
     backwards = time.perf_counter() - began
     source, target = np.ones(size), np.empty(size)
     began = time.perf_counter()

@@ -24,7 +24,10 @@ from .optimizers import SGD, Adam, AdamW, Averaged, Clipped, Nesterov, RMSprop
 from .rounding_buffer import RoundingBuffer
 from .schedules import logit, sigmoid
 from .tape import Tape
+from .threads import make_autograd_safe
 from .training import record, train
+
+make_autograd_safe()
 
 try:
     __version__ = version("revlearn")

@@ -51,3 +51,11 @@ class ReversalError(RevlearnError, RuntimeError):
 
 class DataError(RevlearnError, OSError):
     """A data file is missing, cannot be downloaded, or is damaged."""
+
+
+def used_up(what: str) -> RuntimeError:
+    """Return the error for a run that a way back has used up."""
+    return RuntimeError(
+        f"this {what} was used up by pull_back(last=True): call it without `last` to go on using "
+        "it, or run again"
+    )

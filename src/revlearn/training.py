@@ -17,7 +17,8 @@ from .gradients.bridge import as_numpy, train_across
 from .operation import Operation
 from .optimizers import Adjoint, Optimizer
 from .parameters import Layout, Nest
-from .tape import Callback, Setup, Tape, record_run
+from .setup import Callback, Setup
+from .tape import Tape, record_run
 
 
 def train(

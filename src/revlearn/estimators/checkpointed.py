@@ -27,7 +27,7 @@ from ..gradients import Loss, Vector
 from ..optimizers import Adjoint, ExactRun, Optimizer
 from ..parameters import Nest
 from ..progress import progress
-from ..tape import Setup, forwards
+from ..setup import Setup, forwards
 from ..training import differentiable
 
 Checkpoints = int | Literal["all", "sqrt", "log"]
@@ -156,7 +156,7 @@ class Checkpointed:
         self._run = run.without_buffers()
         self._kept: list[tuple[int, dict[str, NDArray[np.int64]]]] = []
         following: int | None = 0
-        for t in forwards(setup, self._run, self._hyper):
+        for t, _ in forwards(setup, self._run, self._hyper):
             if t in (following, setup.steps - 1):  # the last is the first to be taken back
                 following = self._keep(t, setup.steps)
         self.final_weights = self._run.values(setup.optimizer.result)
@@ -169,8 +169,11 @@ class Checkpointed:
         num_hyper = self._hyper.size if wrt_hyper else 0
         adjoint = setup.adjoint(d_weights, num_hyper, self._schedule_shapes)
         from_training = [] if last else list(self._kept)
+        setup.refuse_start(adjoint)
         for t in progress(range(setup.steps)[::-1], setup.steps, "backwards"):
             self._pull_back_step(t, adjoint, wrt_hyper)
+            setup.refuse_step(adjoint, t)
+        setup.refuse_end(adjoint)
         self._kept = from_training  # for another derivative of the same run
         return adjoint
 

@@ -162,11 +162,6 @@ class ExactRun(ABC):
 
     @property
     @abstractmethod
-    def checksum(self) -> int:
-        """Checksum of the slots. Weights follow from them without another gradient."""
-
-    @property
-    @abstractmethod
     def num_bits(self) -> int:
         """Bits of memory that the buffers occupy."""
 

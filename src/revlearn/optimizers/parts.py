@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import RevlearnError
-from ..fixed_point import BLOCK, add_scaled, checksum, from_fixed
+from ..fixed_point import BLOCK, add_scaled, from_fixed
 from ..gradients import Vector
 from ..parameters import Layout, aligned
 from ..stores import Store
@@ -89,13 +89,11 @@ class RunInParts(ExactRun):
             for part in self._parts:
                 unit = np.full(len(part.pieces), part.unit(slot))
                 part.add(slot, np.ascontiguousarray(values[part.place.weights]), unit)
-        self._checksums = [part.checksum() for part in self._parts]
 
     def step(self, t: int, gradient: Vector) -> None:
         """Advance by one step; see :class:`ExactRun`."""
-        for i, part in enumerate(self._parts):
+        for part in self._parts:
             part.step(t, gradient[part.place.weights])
-            self._checksums[i] = part.checksum()  # now, because the caches hold the part
 
     def undo_weights(self, t: int) -> None:
         """Take the weights back; see :class:`ExactRun`."""
@@ -104,9 +102,8 @@ class RunInParts(ExactRun):
 
     def undo_slots(self, t: int, gradient: Vector) -> None:
         """Take the slots back; see :class:`ExactRun`."""
-        for i, part in enumerate(self._parts):
+        for part in self._parts:
             part.undo_slots(t, gradient[part.place.weights])
-            self._checksums[i] = part.checksum()
 
     def pull_back_weights(self, t: int, adjoint: Adjoint) -> None:
         """Carry the adjoint back; see :class:`ExactRun`."""
@@ -142,7 +139,6 @@ class RunInParts(ExactRun):
         other = copy.copy(self)
         other.integers = {slot: numbers.copy() for slot, numbers in self.integers.items()}
         other._parts = [part.copy(other.integers) for part in self._parts]
-        other._checksums = list(self._checksums)
         return other
 
     def without_buffers(self) -> RunInParts:
@@ -172,11 +168,6 @@ class RunInParts(ExactRun):
         values[...] = self.integers[slot]
         values *= 2.0 ** -self.fraction_bits[slot]
         return values
-
-    @property
-    def checksum(self) -> int:
-        """Checksum of the slots; see :class:`ExactRun`."""
-        return checksum(np.array(self._checksums, dtype=np.uint64))
 
     @property
     def num_bits(self) -> int:
@@ -275,10 +266,6 @@ class Part(ABC):
             slot: [buffer.copy() for buffer in buffers] for slot, buffers in self.buffers.items()
         }
         return other
-
-    def checksum(self) -> int:
-        """Return a checksum of the slots beside the weights."""
-        return checksum(*(of for slot, of in self.integers.items() if slot != "weights"))
 
     def forget_bounds(self) -> None:
         """Note that the integers were set from outside."""

@@ -64,11 +64,6 @@ class WrappedRun(ExactRun):
         self._run = run
         self.integers = run.integers
 
-    @property
-    def checksum(self) -> int:
-        """Of the slots; see :class:`ExactRun`."""
-        return self._run.checksum
-
     def step(self, t: int, gradient: Vector) -> None:
         """Advance by one step; see :class:`ExactRun`."""
         self._run.step(t, gradient)

@@ -1,0 +1,80 @@
+"""Checks of numbers, written once."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def whole_number(value: Any, name: str, least: int) -> int:
+    """Return a whole number as an ``int``; numpy's integers are welcome.
+
+    Parameters
+    ----------
+    value : int
+        What a caller gave.
+    name : str
+        What the caller calls it.
+    least : int
+        The smallest that it may be.
+
+    Raises
+    ------
+    TypeError
+        If it is no integer: a float, even 5.0.
+    ValueError
+        If it is smaller.
+
+    Examples
+    --------
+    >>> whole_number(np.int64(5), "steps", 0)
+    5
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(
+            f"{name} must be an integer, not {value!r}: write int(…), or // for /, around what "
+            "made it"
+        ) from None
+    if number < least:
+        raise ValueError(f"{name} must be {least} or more, not {number}")
+    return number
+
+
+def first_not_finite(values: NDArray) -> int | None:
+    """Return the position, in the flat array, of the first NaN or infinity; None without any.
+
+    Examples
+    --------
+    >>> first_not_finite(np.array([1.0, np.inf, np.nan])), first_not_finite(np.ones(3))
+    (1, None)
+    """
+    # A sum is faster than a look at each number. It is not finite if one of them is not; it may
+    # also have overflowed.
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(values.sum()):
+            return None
+    finite = np.isfinite(values)
+    return None if finite.all() else int(np.argmin(finite))
+
+
+def differ_by_rounding(one: NDArray, other: NDArray, tolerance: float) -> bool:
+    """Say whether two vectors differ by at most `tolerance` times the length of the second.
+
+    Their scale does not matter: squares neither overflow nor vanish.
+
+    Examples
+    --------
+    >>> differ_by_rounding(np.array([1e200, 1.0]), np.array([1e200, 2.0]), 1e-9)
+    True
+    >>> differ_by_rounding(np.array([1e200, 1.0]), np.array([1.1e200, 1.0]), 1e-9)
+    False
+    """
+    largest = float(np.max(np.abs(other), initial=0.0))
+    if not 0.0 < largest < np.inf:
+        return bool(np.array_equal(one, other))
+    return bool(np.linalg.norm((one - other) / largest) <= tolerance * np.linalg.norm(other / largest))
