@@ -18,7 +18,7 @@ from autograd.core import make_vjp
 from numpy.typing import NDArray
 
 from ..gradients import Vector
-from ..parameters import Layout
+from ..parameters import Layout, plain
 from .base import Optimizer
 from .exact_run import Adjoint, ExactRun
 from .wrapped import Wrapped, WrappedRun
@@ -114,6 +114,17 @@ def clip(gradient: Any, threshold: Any) -> Any:
     --------
     >>> clip(np.array([3.0, 4.0]), 1.0)
     array([0.6, 0.8])
+    >>> clip(np.array([3e200, 4e200]), 1e-200)
+    array([6.e-201, 8.e-201])
     """
-    length = anp.sqrt(anp.sum(gradient * gradient))
-    return gradient * (threshold / length) if length > threshold else gradient
+    # Squares of the gradient may overflow or vanish: its largest number is brought near one before,
+    # by a power of two, which changes no bit of the result.
+    largest = np.max(np.abs(plain(gradient)), initial=0.0)
+    if not np.isfinite(largest):
+        return gradient  # which is refused
+    scale = 2.0 ** -float(np.clip(np.frexp(largest)[1], -1000, 1000))
+    scaled = gradient * scale
+    length = anp.sqrt(anp.sum(scaled * scaled))
+    if plain(length) <= float(plain(threshold)) * scale:
+        return gradient
+    return scaled * (threshold / length)
