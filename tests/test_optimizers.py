@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import autograd.numpy as np
+import numpy as onp
 import pytest
 from autograd import grad, value_and_grad
 from autograd.extend import defvjp_argnum, primitive
@@ -432,6 +433,38 @@ def test_momentum_that_cannot_be_reversed_is_explained(momentum):
     schedule = np.array([0.5, momentum, 0.5])
     with pytest.raises(ValueError, match=r"momentum is .* at step 1; it must lie in \(0, 1\]"):
         rl.record(lambda w, h, t: w**2, 1.0, None, rl.SGD(0.1, schedule), 3)
+
+
+def test_weight_decay_that_rounds_to_nothing_discards_nothing(bowl):
+    """As at the end of a cosine: the rate, and with it the decay of the step, goes to zero."""
+    loss, start = bowl
+    steps = 50
+    cosine = 0.5 * 1e-3 * (1.0 + np.cos(np.pi * np.arange(steps) / (steps - 1)))
+
+    def objective(train, rates):
+        final = train(loss, start, None, rl.AdamW(rates, epsilon=1e-3), steps)
+        return np.sum(np.sin(Layout(start, "weights").flatten(final)))
+
+    found = grad(lambda rates: objective(rl.train, rates))(cosine)
+    expected = grad(lambda rates: objective(rl.estimators.unrolled.train, rates))(cosine)
+    onp.testing.assert_allclose(found, expected, rtol=1e-6)
+
+    tape = rl.record(loss, start, None, rl.AdamW(cosine, epsilon=1e-3), steps)
+    shrinkage = np.rint((1.0 - cosine * 0.01) * 2**30) / 2**30
+    assert shrinkage[-1] == 1.0
+    per_weight = np.sum(discarded(0.9) + rounded(0.999) + 2.0 * (1.0 - shrinkage))
+    assert math.isclose(tape.information, per_weight * tape.num_parameters, rel_tol=1e-9)
+    for _, weights, _ in tape.rewind():
+        pass
+    assert np.array_equal(weights["a"], rl.from_fixed(rl.to_fixed(start["a"])))
+
+
+@pytest.mark.parametrize("decay", [-0.1, 600.0])
+def test_weight_decay_out_of_range_is_explained_as_such(decay, bowl):
+    loss, start = bowl
+    with pytest.raises(ValueError, match="smaller weight decay or learning rate") as caught:
+        rl.train(loss, start, None, rl.AdamW(1e-3, weight_decay=decay), 2)
+    assert "average" not in str(caught.value)
 
 
 def test_what_cannot_be_meant_is_refused():

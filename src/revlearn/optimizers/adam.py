@@ -148,7 +148,8 @@ class AdamW(Adam):
     learning_rate, beta1, beta2, epsilon : schedule
         As for :class:`Adam`.
     weight_decay : schedule
-        λ. The factor 1 − αλ must lie in (1/2, 1]; it is rounded to the nearest n/2**30.
+        λ. The factor 1 − αλ must lie in (1/2, 1]; it is rounded to the nearest n/2**30. Below
+        αλ = 2**-31 that is 1, and nothing decays.
     square_bits : int, optional
         As for :class:`Adam`.
 
@@ -179,7 +180,8 @@ class AdamW(Adam):
     def derived(self, schedules: dict[str, Any]) -> dict[str, Any]:
         """Return the bias corrections and the factor of the weights; see :class:`Optimizer`."""
         kept = 1.0 - schedules["learning_rate"] * schedules["weight_decay"]
-        shrinkage = nearest_ratio(kept, DECAY_BITS, "1 − learning_rate·weight_decay", 0.5)
+        name = "1 − learning_rate·weight_decay"
+        shrinkage = nearest_ratio(kept, DECAY_BITS, name, 0.5, False)
         return super().derived(schedules) | {"shrinkage": shrinkage}
 
     def part(self, *state: Any) -> ExactAdamW:

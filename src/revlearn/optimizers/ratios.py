@@ -16,6 +16,7 @@ def ratios(
     *,
     name: str = "momentum",
     above: float = 0.0,
+    averages: bool = True,
 ) -> NDArray[np.float64]:
     """Return the ratios n / 2**bits nearest to decay factors, with n at least 1.
 
@@ -31,6 +32,9 @@ def ratios(
         Name of the schedule in errors.
     above : float
         Factors must be larger than this, and at most 1.
+    averages : bool
+        Whether something new enters with the factor 1 − n / 2**bits. It must then not be rounded
+        to 0; decay of weights may, where the learning rate is next to nothing.
 
     Returns
     -------
@@ -40,7 +44,8 @@ def ratios(
     Raises
     ------
     ValueError
-        If a factor lies outside (above, 1], or is below 1 and would be rounded to 1.
+        If a factor lies outside (above, 1]; or, of an average, is below 1 and would be rounded
+        to 1.
     """
     denominator = 2.0**bits
     rounded = np.rint(factors * denominator)
@@ -52,13 +57,16 @@ def ratios(
 
     outside = ~((factors > above) & (factors <= 1.0))
     if outside.any():
-        raise ValueError(
-            f"{first(outside)}; it must lie in ({above:g}, 1]. "
+        reason = (
             "At 0 (sigmoid(x) is 0 below −37) each step would discard the whole moving average, 64 "
             f"bits a weight; the smallest ratio, 2**-{bits}, discards {bits}. Above 1 it would grow"
+            if averages
+            else "Below, a step would discard more than a bit of each weight; above, weights would "
+            "grow. Choose a smaller weight decay or learning rate, neither of them negative"
         )
+        raise ValueError(f"{first(outside)}; it must lie in ({above:g}, 1]. {reason}")
     lost = (rounded == denominator) & (factors < 1.0)
-    if lost.any():
+    if averages and lost.any():
         finer = (
             f", more bits in SGD (momentum_bits={min(bits + 8, 32)})" if name == "momentum" else ""
         )
@@ -72,7 +80,7 @@ def ratios(
 
 
 @primitive
-def nearest_ratio(factors, bits, name="momentum", above=0.0):
+def nearest_ratio(factors, bits, name="momentum", above=0.0, averages=True):
     """Return decay factors as :func:`ratios` rounds them; the derivative is that of the ratio.
 
     Parameters
@@ -81,11 +89,11 @@ def nearest_ratio(factors, bits, name="momentum", above=0.0):
         Factors, or boxes of autograd.
     bits : int
         Bits of the denominator.
-    name, above
+    name, above, averages
         As for :func:`ratios`.
     """
     rows = np.reshape(factors, (-1, 1)) if np.ndim(factors) < 2 else factors
-    return ratios(rows, bits, name=name, above=above).reshape(np.shape(factors))
+    return ratios(rows, bits, name=name, above=above, averages=averages).reshape(np.shape(factors))
 
 
 # The ratio moves as if it could take any value.
