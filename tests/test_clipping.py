@@ -8,7 +8,6 @@ from autograd import grad
 import revlearn as rl
 from revlearn.optimizers.clipping import clip
 
-
 START = np.array([0.5, -0.1, 0.7])
 
 

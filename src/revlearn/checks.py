@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .errors import NonFiniteError
+
+Name = str | Callable[[int], str]
 
 
 def whole_number(value: Any, name: str, least: int) -> int:
@@ -62,6 +67,56 @@ def first_not_finite(values: NDArray) -> int | None:
     return None if finite.all() else int(np.argmin(finite))
 
 
+def refuse_derivatives(values: NDArray, t: int, name: Name) -> None:
+    """Raise unless derivatives that came back over step `t` are finite.
+
+    Parameters
+    ----------
+    values : ndarray
+        The derivatives.
+    t : int
+        The step.
+    name : str or callable
+        Of what is differentiated; or from a position in the flat array to the name of the number.
+
+    Raises
+    ------
+    NonFiniteError
+        If one is not; it names the step and the first of them.
+    """
+    bad = first_not_finite(values)
+    if bad is not None:
+        raise NonFiniteError(
+            f"the derivative is {values.flat[bad]}. Either there is none here (a root, a norm or a "
+            "logarithm at 0, in the loss or in its gradient), or the run is chaotic and "
+            "derivatives outgrew all floats: then try a smaller learning rate or step size, or "
+            "fewer steps"
+        ).at(step=t, leaf=name if isinstance(name, str) else name(bad))
+
+
+def refuse_outer_derivative(values: NDArray, name: Name) -> None:
+    """Raise unless the derivative that is to be carried back through a run is finite.
+
+    Parameters
+    ----------
+    values : ndarray
+        Derivative of the objective with respect to what the run returned.
+    name : str or callable
+        As for :func:`refuse_derivatives`.
+
+    Raises
+    ------
+    NonFiniteError
+        If it is not; it names the first number.
+    """
+    bad = first_not_finite(values)
+    if bad is not None:
+        raise NonFiniteError(
+            f"the derivative with respect to what the run returned is {values.flat[bad]}, before "
+            "the way back began: the objective is not finite there, or not differentiable"
+        ).at(leaf=name if isinstance(name, str) else name(bad))
+
+
 def differ_by_rounding(one: NDArray, other: NDArray, tolerance: float) -> bool:
     """Say whether two vectors differ by at most `tolerance` times the length of the second.
 
@@ -77,4 +132,6 @@ def differ_by_rounding(one: NDArray, other: NDArray, tolerance: float) -> bool:
     largest = float(np.max(np.abs(other), initial=0.0))
     if not 0.0 < largest < np.inf:
         return bool(np.array_equal(one, other))
-    return bool(np.linalg.norm((one - other) / largest) <= tolerance * np.linalg.norm(other / largest))
+    return bool(
+        np.linalg.norm((one - other) / largest) <= tolerance * np.linalg.norm(other / largest)
+    )

@@ -5,13 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .checks import first_not_finite, whole_number
+from .checks import (
+    first_not_finite,
+    refuse_derivatives,
+    refuse_outer_derivative,
+    whole_number,
+)
 from .errors import FixedPointOverflowError, NonFiniteError, RevlearnError
 from .fixed_point import FRACTION_BITS
 from .gradients import Loss, Vector, gradients_of
@@ -91,6 +97,7 @@ class Setup:
         d_weights = np.asarray(d_weights, dtype=np.float64)
         if d_weights.shape != (size,):
             raise ValueError(f"d_weights has shape {d_weights.shape}, expected ({size},)")
+        refuse_outer_derivative(d_weights, self.weights.name_of)
         return Adjoint(
             slots={slot: np.zeros(size) for slot in self.slots}
             | {self.optimizer.result: d_weights.copy()},
@@ -98,25 +105,10 @@ class Setup:
             schedules={name: np.zeros(shape) for name, shape in schedule_shapes.items()},
         )
 
-    def refuse_start(self, adjoint: Adjoint) -> None:
-        """Raise unless the derivative that is to be carried back is finite."""
-        slot = self.optimizer.result
-        bad = first_not_finite(adjoint.slots[slot])
-        if bad is not None:
-            raise NonFiniteError(
-                f"the derivative with respect to the final weights is {adjoint.slots[slot][bad]}, "
-                "before the way back began: the objective is not finite there, or not "
-                "differentiable"
-            ).at(leaf=self.weights.name_of(bad))
-
     def refuse_step(self, adjoint: Adjoint, t: int) -> None:
         """Raise unless what came through the gradient of step `t` is finite."""
-        bad = first_not_finite(adjoint.slots["weights"])
-        if bad is not None:
-            raise _not_finite(adjoint.slots["weights"][bad], t, self.weights.name_of(bad))
-        bad = first_not_finite(adjoint.hyper)
-        if bad is not None:
-            raise _not_finite(adjoint.hyper[bad], t, self.hyper.name_of(bad))
+        refuse_derivatives(adjoint.slots["weights"], t, self.weights.name_of)
+        refuse_derivatives(adjoint.hyper, t, self.hyper.name_of)
 
     def refuse_end(self, adjoint: Adjoint) -> None:
         """Raise unless all derivatives that leave are finite.
@@ -124,23 +116,21 @@ class Setup:
         What comes to a slot by the rule itself shows in the schedules of the same step, so that
         these are not looked through at each step.
         """
-        found = [
-            (int(np.argwhere(~np.isfinite(rows))[:, 1].max()), name)
+        steps = {
+            name: int(np.argwhere(~np.isfinite(rows))[:, 1].max())
             for name, rows in adjoint.schedules.items()
             if first_not_finite(rows) is not None
-        ]
-        if found:
-            t, name = max(found)  # the first on the way back
-            column = adjoint.schedules[name][:, t]
-            raise _not_finite(column[~np.isfinite(column)][0], t, name)
+        }
+        if steps:
+            name = max(steps, key=steps.__getitem__)  # the first on the way back
+            column = adjoint.schedules[name][:, steps[name]]
+            refuse_derivatives(column, steps[name], name)
         for slot, values in adjoint.slots.items():
-            bad = first_not_finite(values)
-            if bad is not None:
-                raise _not_finite(values[bad], 0, f"{slot}{self.leaf_of(bad)}")
+            refuse_derivatives(values, 0, partial(self.name_of, slot))
 
-    def leaf_of(self, index: int) -> str:
-        """Return where in the nest of weights a number is, without the name of the nest."""
-        return self.weights.name_of(index).removeprefix(self.weights.name)
+    def name_of(self, slot: str, index: int) -> str:
+        """Return the name of one number of a slot."""
+        return slot + self.weights.name_of(index).removeprefix(self.weights.name)
 
 
 def forwards(setup: Setup, run: ExactRun, hyper: Vector) -> Iterator[tuple[int, Vector]]:
@@ -180,15 +170,6 @@ def _refuse_gradient(setup: Setup, t: int, gradient: Vector) -> None:
         )
 
 
-def _not_finite(value: float, t: int, leaf: str) -> RevlearnError:
-    """Return the error for a hypergradient that is not finite."""
-    return NonFiniteError(
-        f"the hypergradient is {value}. Either the loss has no second derivative here (a root, a "
-        "norm or a logarithm at 0), or training is chaotic and derivatives outgrew all floats: "
-        "then try smaller learning rates or fewer steps"
-    ).at(step=t, leaf=leaf)
-
-
 @contextmanager
 def locating(setup: Setup, t: int | None, gradient: Vector | None = None) -> Iterator[None]:
     """Turn positions in flat vectors into names of leaves, and name the remedy."""
@@ -201,7 +182,7 @@ def locating(setup: Setup, t: int | None, gradient: Vector | None = None) -> Ite
             f" ±{2 ** (63 - bits)}. {_remedy(error, t, gradient)}, or a wider range: {option} "
             f"below {bits}"
         )
-        raise error.at(step=t, leaf=f"{error.slot}{setup.leaf_of(index)}") from None
+        raise error.at(step=t, leaf=setup.name_of(error.slot or "weights", index)) from None
 
 
 def _remedy(error: RevlearnError, t: int | None, gradient: Vector | None) -> str:

@@ -145,7 +145,6 @@ class Tape:
             d_weights, self._hyper.size if wrt_hyper else 0, self._schedule_shapes
         )
         del d_weights  # the adjoint has its own; the caller may keep none
-        setup.refuse_start(adjoint)
         for t in progress(range(self.steps)[::-1], self.steps, "backwards"):
             self._pull_back_step(run, t, adjoint, wrt_hyper)
             setup.refuse_step(adjoint, t)
@@ -188,8 +187,8 @@ class Tape:
         if checksum(*run.integers.values()) != self._start:
             rule = type(self._setup.optimizer).__name__
             raise ReversalError(
-                f"the run did not return to its start, although all gradients were the same: {rule} "
-                "does not undo what its step does"
+                "the run did not return to its start, although all gradients were the same: "
+                f"{rule} does not undo what its step does"
             )
 
     def _irreproducible(self, t: int, weights: Vector) -> RevlearnError:

@@ -88,7 +88,8 @@ def train(
     ValueError
         If a schedule or an initial velocity does not fit the weights or the number of steps.
     NonFiniteError
-        If an initial value or a gradient is not finite.
+        If an initial value or a gradient is not finite; on the way back, if a hypergradient is not.
+        It names the step at which that arose.
     FixedPointOverflowError
         If a weight or a velocity leaves the fixed-point range.
     ReversalError

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,14 @@ from autograd.core import make_vjp
 from autograd.tracer import isbox
 from numpy.typing import NDArray
 
-from ..errors import FixedPointOverflowError, NonFiniteError, ReversalError, RevlearnError
+from ..checks import differ_by_rounding, refuse_derivatives, refuse_outer_derivative
+from ..errors import (
+    FixedPointOverflowError,
+    NonFiniteError,
+    ReversalError,
+    RevlearnError,
+    used_up,
+)
 from ..gradients import AutogradGradients, Pullback, Vector
 from ..optimizers import Adjoint
 from ..parameters import Layout, Nest, plain
@@ -114,7 +122,7 @@ class Recording:
                 setup.leaps,
                 setup.fraction_bits,
             )
-        self._chains, self.total = chains, np.zeros(())
+        self.total = np.zeros(())
         self._checksums = np.zeros(setup.transitions, dtype=np.uint64)
         for t in progress(range(setup.transitions), setup.transitions, "chains"):
             with setup.locating(t):
@@ -129,6 +137,13 @@ class Recording:
                     "pass it in `hyper`, so that its derivative is not lost"
                 )
             self.total = self.total + value
+        self._kept: ExactChains | None = chains
+
+    @property
+    def _chains(self) -> ExactChains:
+        if self._kept is None:
+            raise used_up("recording")
+        return self._kept
 
     @property
     def state(self) -> State:
@@ -191,9 +206,22 @@ class Recording:
         Adjoint
             Slots ``"position"`` and ``"velocity"`` at the start, flat; the hyperparameters of
             potential and term; schedules ``"step_size"`` (transitions, dimensions) and
-            ``"momentum"`` (transitions,).
+            ``"momentum"`` (transitions,), NaN where that is 1.
+
+        Raises
+        ------
+        ReversalError
+            If a gradient is not the same bits as on the way forth; it names the transition.
+        NonFiniteError
+            If another derivative is not finite; it names the transition at which it arose.
         """
         chains, setup = self._chains if last else self._chains.copy(), self._setup
+        if last:
+            self._kept = None
+        for name, outer in zip(
+            (*State._fields, "total"), (d_position, d_velocity, d_total), strict=True
+        ):
+            refuse_outer_derivative(np.asarray(outer), name)
         adjoint = Adjoint(
             {"position": d_position.reshape(-1).copy(), "velocity": d_velocity.reshape(-1).copy()},
             np.zeros(self._hyper.size),
@@ -214,6 +242,10 @@ class Recording:
                 _add(adjoint, d_before)
             chains.undo_refresh(t)
             self._pull_back_refresh(chains, t, adjoint)
+            for slot in State._fields:
+                refuse_derivatives(adjoint.slots[slot], t, partial(setup.name_of, slot))
+            refuse_derivatives(adjoint.hyper, t, setup.hyper.name_of)
+            refuse_derivatives(adjoint.schedules["step_size"][t], t, "step_size")
         return adjoint
 
     def _undo_and_trace(self, chains: ExactChains, t: int) -> list[tuple[Vector, Vector, Pullback]]:
@@ -231,9 +263,7 @@ class Recording:
                 )
                 if as_forward:
                     forward = plain_gradient(position)
-                    if not np.linalg.norm(gradient - forward) <= _ROUNDING * np.linalg.norm(
-                        forward
-                    ):
+                    if not differ_by_rounding(gradient, forward, _ROUNDING):
                         raise _irreproducible(t)
                     gradient = forward
                 # The velocity as it was after this kick: it is undone next.

@@ -10,6 +10,8 @@ import numpy as np
 from autograd.tracer import isbox
 from numpy.typing import NDArray
 
+from ..checks import whole_number
+from ..errors import NonFiniteError
 from ..fixed_point import FRACTION_BITS
 from ..gradients import AutogradGradients, Vector
 from ..operation import Operation
@@ -18,6 +20,7 @@ from .dynamics import noise
 from .recording import Recording, Setup, Term
 
 Potential = Callable[[Any, Nest, int], Any]
+_MOMENTUM = 4  # its place among the flat arguments
 
 
 class Outcome(NamedTuple):
@@ -72,7 +75,7 @@ def run(
     momentum : scalar, or array of shape (transitions,)
         γ, the share of the velocity that survives a refreshment, in (0, 1], rounded to the nearest
         ratio n / 2**16. With a friction c it is exp(−c h). At 1 there is no refreshment, and the
-        derivative with respect to it does not exist: it is returned as NaN.
+        derivative with respect to it does not exist: it is refused.
     transitions : int
         Number of transitions, 0 or more.
     seed : int
@@ -98,7 +101,7 @@ def run(
     ValueError
         If shapes do not fit, or a momentum lies outside (0, 1].
     NonFiniteError
-        If a start, a gradient or a term is not finite.
+        If a start, a gradient or a term is not finite; on the way back, if a derivative is not.
     FixedPointOverflowError
         If a position or a velocity leaves the range.
     ReversalError
@@ -207,8 +210,10 @@ def _prepare(
     shape = np.shape(plain(position))
     if len(shape) != 2 or 0 in shape:
         raise ValueError(f"position has shape {shape}; it must be (chains, dimensions)")
-    if transitions < 0 or leaps < 1:
-        raise ValueError(f"transitions must be 0 or more, leaps 1 or more: {transitions}, {leaps}")
+    transitions, leaps = (
+        whole_number(transitions, "transitions", 0),
+        whole_number(leaps, "leaps", 1),
+    )
     place, layout = Layout(position, "position"), Layout(hyper, "hyper")
 
     def energy(position: Any, hyper: Nest, t: int) -> Any:
@@ -251,4 +256,10 @@ def _pull_back(recording: Recording, derivative: Vector, wanted: Sequence[int]) 
     adjoint = recording.pull_back(
         derivative[:size], derivative[size : 2 * size], d_total, last=True
     )
-    return [*adjoint.slots.values(), adjoint.hyper, *adjoint.schedules.values()]
+    parts = [*adjoint.slots.values(), adjoint.hyper, *adjoint.schedules.values()]
+    if _MOMENTUM in wanted and not np.isfinite(parts[_MOMENTUM]).all():
+        raise NonFiniteError(
+            "the momentum has no derivative at 1, where nothing is refreshed: give it as a "
+            "constant, or choose at most 1 − 2**-16"
+        ).at(step=int(np.flatnonzero(~np.isfinite(parts[_MOMENTUM]))[-1]))
+    return parts

@@ -169,7 +169,6 @@ class Checkpointed:
         num_hyper = self._hyper.size if wrt_hyper else 0
         adjoint = setup.adjoint(d_weights, num_hyper, self._schedule_shapes)
         from_training = [] if last else list(self._kept)
-        setup.refuse_start(adjoint)
         for t in progress(range(setup.steps)[::-1], setup.steps, "backwards"):
             self._pull_back_step(t, adjoint, wrt_hyper)
             setup.refuse_step(adjoint, t)

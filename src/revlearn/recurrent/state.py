@@ -9,6 +9,7 @@ import autograd.numpy as anp
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checks import whole_number
 from ..errors import FixedPointOverflowError, NonFiniteError, RevlearnError
 from ..fixed_point import add_scaled, checksum, from_fixed, to_fixed
 from ..gradients import Vector
@@ -30,9 +31,7 @@ class Setup:
     """
 
     def __init__(self, cell: Cell, loss: StepLoss, weights: Nest, start: Any, steps: int):
-        if steps < 0:
-            raise ValueError(f"steps must be 0 or more, not {steps}")
-        self._cell, self._loss, self.steps = cell, loss, steps
+        self._cell, self._loss, self.steps = cell, loss, whole_number(steps, "steps", 0)
         self.weights, self.hidden = Layout(weights, "weights"), Layout(start, "hidden")
         self.shape = np.shape(plain(start))
         if not self.shape or self.shape[-1] % 2:

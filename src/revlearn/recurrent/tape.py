@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import autograd.numpy as anp
@@ -12,7 +13,8 @@ from autograd.core import make_vjp
 from autograd.tracer import isbox
 from numpy.typing import NDArray
 
-from ..errors import NonFiniteError, ReversalError, RevlearnError
+from ..checks import refuse_derivatives, refuse_outer_derivative
+from ..errors import NonFiniteError, ReversalError, RevlearnError, used_up
 from ..gradients import Vector
 from ..parameters import Nest, _take
 from ..progress import progress
@@ -33,7 +35,7 @@ class RecurrentTape:
         self._nest = setup.weights.unflatten(weights)
         self._checksums = np.zeros(setup.steps, dtype=np.uint64)
         try:
-            self._state = state = State(start)
+            state = State(start)
         except RevlearnError as error:
             half, index = divmod(error.index or 0, start.size // 2)
             raise setup.located(error, half, index) from None
@@ -50,6 +52,13 @@ class RecurrentTape:
             if not np.isfinite(value):
                 raise NonFiniteError(f"the loss is {value}").at(step=t)
             self.loss += value
+        self._kept: State | None = state
+
+    @property
+    def _state(self) -> State:
+        if self._kept is None:
+            raise used_up("tape")
+        return self._kept
 
     @property
     def hidden(self) -> NDArray[np.float64]:
@@ -112,8 +121,18 @@ class RecurrentTape:
         tuple of ndarray
             Derivatives with respect to weights and initial hidden state, flat, the latter one half
             after the other.
+
+        Raises
+        ------
+        ReversalError
+            If a cell does not give the same bits as on the way forth; it names the step.
+        NonFiniteError
+            If a derivative is not finite; it names the step at which it arose.
         """
         setup, state = self._setup, self._state if last else self._state.copy()
+        if last:
+            self._kept = None
+        refuse_outer_derivative(np.asarray(d_loss), "loss")
         d_weights, d_halves = np.zeros(self._weights.size), np.zeros(state.integers.shape)
         for t in progress(range(setup.steps)[::-1], setup.steps, "backwards"):
             _, pull_back = self._pullback(setup.loss, state.both(), t)
@@ -136,6 +155,9 @@ class RecurrentTape:
                 d_halves[1 - half] += np.ravel(to_other)
                 d_half *= np.ravel(gate)
             self._check(state, t)
+            refuse_derivatives(d_weights, t, setup.weights.name_of)
+            for half, derivatives in enumerate(d_halves):
+                refuse_derivatives(derivatives, t, partial(setup.name_of, half))
         return d_weights, d_halves.reshape(-1)
 
     def _pullback(
