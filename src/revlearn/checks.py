@@ -14,7 +14,7 @@ from .errors import NonFiniteError
 Name = str | Callable[[int], str]
 
 
-def whole_number(value: Any, name: str, least: int) -> int:
+def whole_number(value: Any, name: str, least: int, most: int | None = None) -> int:
     """Return a whole number as an ``int``; numpy's integers are welcome.
 
     Parameters
@@ -25,13 +25,15 @@ def whole_number(value: Any, name: str, least: int) -> int:
         What the caller calls it.
     least : int
         The smallest that it may be.
+    most : int, optional
+        The largest.
 
     Raises
     ------
     TypeError
         If it is no integer: a float, even 5.0.
     ValueError
-        If it is smaller.
+        If it is smaller, or larger.
 
     Examples
     --------
@@ -45,8 +47,9 @@ def whole_number(value: Any, name: str, least: int) -> int:
             f"{name} must be an integer, not {value!r}: write int(…), or // for /, around what "
             "made it"
         ) from None
-    if number < least:
-        raise ValueError(f"{name} must be {least} or more, not {number}")
+    if number < least or (most is not None and number > most):
+        allowed = f"be {least} or more" if most is None else f"lie in {least}..{most}"
+        raise ValueError(f"{name} must {allowed}, not {number}")
     return number
 
 

@@ -53,6 +53,22 @@ class DataError(RevlearnError, OSError):
     """A data file is missing, cannot be downloaded, or is damaged."""
 
 
+def closed_over(what: str, argument: str) -> ValueError:
+    """Return the error for a value that is differentiated behind the back of a run.
+
+    Parameters
+    ----------
+    what : str
+        What uses it, for example ``"training loss"``.
+    argument : str
+        Where it should be handed over.
+    """
+    return ValueError(
+        f"the {what} uses a value that is being differentiated but was not handed to it: pass it "
+        f"in `{argument}`, so that its derivative is not lost"
+    )
+
+
 def used_up(what: str) -> RuntimeError:
     """Return the error for a run that a way back has used up."""
     return RuntimeError(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import autograd.numpy as anp
 import numpy as np
 from autograd.tracer import isbox
+from numpy.typing import NDArray
 
 from .parameters import Layout, named_leaves, plain
 
@@ -61,17 +62,36 @@ def expand_all(optimizer: Optimizer, layout: Layout, steps: int) -> dict[str, An
     return given | optimizer.derived(given)
 
 
-def _row(values: Any, name: str, steps: int) -> Any:
+def real_numbers(values: Any, name: str) -> NDArray:
+    """Return the numbers of a schedule, without the boxes of autograd.
+
+    Raises
+    ------
+    TypeError
+        If it is a function of the step, or holds anything but real numbers.
+    ValueError
+        If a number is not finite.
+    """
+    if callable(values):
+        raise TypeError(
+            f"{name} is a function; a schedule is a number, or an array of one number per step: "
+            "numpy.array([f(t) for t in range(steps)])"
+        )
     numbers = np.asarray(plain(values))
     if numbers.dtype.kind not in "fiu":
-        raise TypeError(f"{name} must hold real numbers, not {numbers.dtype}")
+        raise TypeError(f"{name} must hold real numbers, not {values!r}")
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"{name} holds {numbers[~np.isfinite(numbers)][0]}, not a finite number")
+    return numbers
+
+
+def _row(values: Any, name: str, steps: int) -> Any:
+    numbers = real_numbers(values, name)
     if numbers.shape not in ((), (steps,)):
         raise ValueError(
             f"{name} has shape {numbers.shape}; it must be a scalar or have shape ({steps},), "
             "one value per step"
         )
-    if not np.isfinite(numbers).all():
-        raise ValueError(f"{name} holds {numbers[~np.isfinite(numbers)][0]}, not a finite number")
     # A copy: the caller may change the array before the run is undone. Not so while autograd
     # follows it.
     row = values if isbox(values) else numbers.astype(np.float64)

@@ -48,17 +48,19 @@ class Setup:
         compute_dtype: Any = np.float64,
     ):
         if not isinstance(optimizer, Optimizer):
-            raise TypeError(f"optimizer must be one of revlearn's, not {type(optimizer)}")
+            raise TypeError(
+                "optimizer must be an update rule with its schedules, for example "
+                f"revlearn.SGD(learning_rate=0.1, momentum=0.9), not {optimizer!r}"
+            )
         self.steps = whole_number(steps, "steps", 0)
-        if not 1 <= fraction_bits <= 62:
-            raise ValueError(f"fraction_bits must lie in 1..62, not {fraction_bits}")
         self.weights, self.hyper = Layout(weights, "weights"), Layout(hyper, "hyper")
         if self.weights.size == 0:
             raise ValueError("there are no weights to train")
         self.gradients = gradients_of(loss, self.weights, self.hyper, compute_dtype)
         self.rounding = _ROUNDING[np.dtype(compute_dtype).name]
         self.optimizer = optimizer
-        self.fraction_bits, self.callback = fraction_bits, callback
+        self.fraction_bits = whole_number(fraction_bits, "fraction_bits", 1, 62)
+        self.callback = callback
         if spill_to is not None and not Path(spill_to).is_dir():
             raise ValueError(f"spill_to must be an existing folder, not {spill_to!r}")
         self.spill_to = spill_to
@@ -179,21 +181,20 @@ def locating(setup: Setup, t: int | None, gradient: Vector | None = None) -> Ite
         bits, index = error.fraction_bits or setup.fraction_bits, error.index or 0
         option = "fraction_bits" if bits == setup.fraction_bits else f"{error.slot}_bits"
         error.message += (
-            f" ±{2 ** (63 - bits)}. {_remedy(error, t, gradient)}, or a wider range: {option} "
-            f"below {bits}"
+            f" ±{2 ** (63 - bits)}. {_remedy(error, t, gradient)}, or choose a wider range: "
+            f"{option} below {bits}"
         )
         raise error.at(step=t, leaf=setup.name_of(error.slot or "weights", index)) from None
 
 
 def _remedy(error: RevlearnError, t: int | None, gradient: Vector | None) -> str:
     if t is None or gradient is None:
-        return "Try a smaller initial scale"
+        return "Start from smaller values"
     if error.slot == "weights":
         return "Try a smaller learning rate or initial scale"
     # Nothing that a learning rate has to do with comes before the first gradient.
     diverged = " If training diverged, try a smaller learning rate." * (t > 0)
     return (
         f"The gradient is {gradient[error.index or 0]:.3g} there.{diverged} If the loss is that "
-        "steep, divide it by a constant that the learning rate takes up, clip its gradient "
-        "(Clipped)"
+        "steep, divide it by a constant, clip its gradient (Clipped)"
     )

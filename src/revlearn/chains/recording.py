@@ -19,6 +19,7 @@ from ..errors import (
     NonFiniteError,
     ReversalError,
     RevlearnError,
+    closed_over,
     used_up,
 )
 from ..gradients import AutogradGradients, Pullback, Vector
@@ -132,10 +133,7 @@ class Recording:
                 chains.leapfrog(t, setup.gradient_at(hyper, t))
             value = setup.term_at(before, setup.state(chains), hyper, t)
             if isbox(value):
-                raise ValueError(
-                    "the term uses a value that is being differentiated but was not handed to it: "
-                    "pass it in `hyper`, so that its derivative is not lost"
-                )
+                raise closed_over("term", "hyper")
             self.total = self.total + value
         self._kept: ExactChains | None = chains
 

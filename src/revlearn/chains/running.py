@@ -16,6 +16,7 @@ from ..fixed_point import FRACTION_BITS
 from ..gradients import AutogradGradients, Vector
 from ..operation import Operation
 from ..parameters import Layout, Nest, plain
+from ..schedules import real_numbers
 from .dynamics import noise
 from .recording import Recording, Setup, Term
 
@@ -210,10 +211,9 @@ def _prepare(
     shape = np.shape(plain(position))
     if len(shape) != 2 or 0 in shape:
         raise ValueError(f"position has shape {shape}; it must be (chains, dimensions)")
-    transitions, leaps = (
-        whole_number(transitions, "transitions", 0),
-        whole_number(leaps, "leaps", 1),
-    )
+    transitions = whole_number(transitions, "transitions", 0)
+    leaps, seed = whole_number(leaps, "leaps", 1), whole_number(seed, "seed", 0, 2**32 - 1)
+    fraction_bits = whole_number(fraction_bits, "fraction_bits", 1, 62)
     place, layout = Layout(position, "position"), Layout(hyper, "hyper")
 
     def energy(position: Any, hyper: Nest, t: int) -> Any:
@@ -234,15 +234,13 @@ def _prepare(
 
 def _spread(schedule: Any, name: str, shape: tuple[int, ...]) -> Any:
     """Return a schedule broadcast to its full shape, checked."""
-    numbers = np.asarray(plain(schedule), dtype=np.float64)
+    numbers = real_numbers(schedule, name)
     try:
         fits = np.broadcast_shapes(numbers.shape, shape) == shape
     except ValueError:
         fits = False
     if not fits:
         raise ValueError(f"{name} has shape {numbers.shape}, which does not broadcast to {shape}")
-    if not np.isfinite(numbers).all():
-        raise ValueError(f"{name} holds {numbers[~np.isfinite(numbers)][0]}, not a finite number")
     return schedule * np.ones(shape)
 
 

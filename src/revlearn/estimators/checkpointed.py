@@ -22,6 +22,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checks import whole_number
 from ..fixed_point import FRACTION_BITS
 from ..gradients import Loss, Vector
 from ..optimizers import Adjoint, ExactRun, Optimizer
@@ -68,6 +69,7 @@ def train(
     >>> float(grad(objective)(0.1))
     -0.5
     """
+    steps = whole_number(steps, "steps", 0)
     return differentiable(
         partial(Checkpointed, states=count(checkpoints, steps)),
         loss,

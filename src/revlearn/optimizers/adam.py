@@ -26,6 +26,7 @@ import numpy as np
 from autograd.extend import defvjp, primitive
 from numpy.typing import NDArray
 
+from ..checks import whole_number
 from ..gradients import Vector
 from ..information_buffer import InformationBuffer
 from ..parameters import Layout, plain
@@ -81,15 +82,13 @@ class Adam(Optimizer):
         *,
         square_bits: int = 56,
     ):
-        if not 1 <= square_bits <= 62:
-            raise ValueError(f"square_bits must lie in 1..62, not {square_bits}")
         self.schedules = {
             "learning_rate": learning_rate,
             "beta1": beta1,
             "beta2": beta2,
             "epsilon": epsilon,
         }
-        self.square_bits = square_bits
+        self.square_bits = whole_number(square_bits, "square_bits", 1, 62)
 
     def derived(self, schedules: dict[str, Any]) -> dict[str, Any]:
         """Return the bias corrections; see :class:`Optimizer`."""

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checks import whole_number
 from ..gradients import Vector
 from ..information_buffer import InformationBuffer
 from ..parameters import Layout
@@ -76,10 +77,8 @@ class Nesterov(Optimizer):
     slots = ("velocity", "direction")
 
     def __init__(self, learning_rate: Any, momentum: Any, *, direction_bits: int = 24):
-        if not 1 <= direction_bits <= 32:
-            raise ValueError(f"direction_bits must lie in 1..32, not {direction_bits}")
         self.schedules = {"learning_rate": learning_rate, "momentum": momentum}
-        self.direction_bits = direction_bits
+        self.direction_bits = whole_number(direction_bits, "direction_bits", 1, 32)
 
     def rates(
         self, schedules: dict[str, NDArray[np.float64]], layout: Layout

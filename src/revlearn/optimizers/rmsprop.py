@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checks import whole_number
 from ..gradients import Vector
 from ..information_buffer import InformationBuffer
 from ..parameters import Layout
@@ -71,15 +72,13 @@ class RMSprop(Optimizer):
         *,
         square_bits: int = 56,
     ):
-        if not 1 <= square_bits <= 62:
-            raise ValueError(f"square_bits must lie in 1..62, not {square_bits}")
         self.schedules = {
             "learning_rate": learning_rate,
             "momentum": momentum,
             "decay": decay,
             "epsilon": epsilon,
         }
-        self.square_bits = square_bits
+        self.square_bits = whole_number(square_bits, "square_bits", 1, 62)
 
     def fraction_bits(self, slot: str, fraction_bits: int) -> int:
         """Return the bits after the binary point; see :class:`Optimizer`."""

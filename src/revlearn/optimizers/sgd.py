@@ -10,11 +10,13 @@ Maclaurin, Duvenaud and Adams (2015), Algorithms 1 to 3, with the errata stated 
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checks import whole_number
 from ..gradients import Vector
 from ..information_buffer import InformationBuffer
 from ..parameters import Layout
@@ -36,7 +38,8 @@ class SGD(Optimizer):
         by at most 2**-17 with the default (a smaller momentum becomes 2**-16), and the ratio is
         used wherever γ stands. Its hypergradient is that of the ratio.
     dampening : float, optional
-        The gradient enters with the factor 1 − dampening. By default the factor is 1 − γ, as in
+        The gradient enters with the factor 1 − dampening, at the first step as at all others;
+        PyTorch's dampening leaves the first step undamped. By default the factor is 1 − γ, as in
         the paper, which at γ = 1 shuts the gradient out. With 0 it is the classical heavy ball,
         which at γ = 1 is the leapfrog.
     momentum_bits : int, optional
@@ -70,18 +73,14 @@ class SGD(Optimizer):
         dampening: float | None = None,
         momentum_bits: int = 16,
     ):
-        if not 1 <= momentum_bits <= 32:
-            raise ValueError(f"momentum_bits must lie in 1..32, not {momentum_bits}")
-        if dampening is not None and not (
-            isinstance(dampening, (int, float)) and np.isfinite(dampening)
-        ):
+        if dampening is not None and not (isinstance(dampening, Real) and np.isfinite(dampening)):
             raise TypeError(
                 f"dampening must be a plain finite number, not {dampening!r}: it chooses the form "
                 "of the rule and is not differentiated"
             )
         self.schedules = {"learning_rate": learning_rate, "momentum": momentum}
         self.dampening = dampening
-        self.momentum_bits = momentum_bits
+        self.momentum_bits = whole_number(momentum_bits, "momentum_bits", 1, 32)
 
     def rates(
         self, schedules: dict[str, NDArray[np.float64]], layout: Layout

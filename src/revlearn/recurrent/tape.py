@@ -14,7 +14,7 @@ from autograd.tracer import isbox
 from numpy.typing import NDArray
 
 from ..checks import refuse_derivatives, refuse_outer_derivative
-from ..errors import NonFiniteError, ReversalError, RevlearnError, used_up
+from ..errors import NonFiniteError, ReversalError, RevlearnError, closed_over, used_up
 from ..gradients import Vector
 from ..parameters import Nest, _take
 from ..progress import progress
@@ -44,14 +44,18 @@ class RecurrentTape:
             self._checksums[t] = state.checksum
             for half in (0, 1):
                 found = setup.cell(self._nest, half, setup.shaped(state.values(1 - half)), t)
+                if any(isbox(array) for array in found):
+                    raise closed_over("cell", "weights")
                 try:
                     state.step(half, *found)
                 except RevlearnError as error:
                     raise setup.located(error, half, error.index or 0, t) from None
-            value = float(setup.loss(self._nest, state.both(), t))
+            value = setup.loss(self._nest, state.both(), t)
+            if isbox(value):
+                raise closed_over("loss", "weights")
             if not np.isfinite(value):
                 raise NonFiniteError(f"the loss is {value}").at(step=t)
-            self.loss += value
+            self.loss += float(value)
         self._kept: State | None = state
 
     @property
