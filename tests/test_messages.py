@@ -95,9 +95,7 @@ def test_a_steep_loss_is_not_blamed_on_the_learning_rate(optimizer):
 
 
 def test_a_start_out_of_range_is_not_blamed_on_the_learning_rate():
-    with pytest.raises(
-        rl.FixedPointOverflowError, match="smaller values, or .* fraction_bits"
-    ) as e:
+    with pytest.raises(rl.FixedPointOverflowError, match="Start from smaller values") as e:
         train(rl.SGD(0.1, 0.9), start=5000.0)
     assert "learning rate" not in str(e.value)
 

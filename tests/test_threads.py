@@ -7,7 +7,7 @@ from threading import Event, Thread
 import autograd.numpy as np
 import numpy.testing as npt
 import pytest
-from autograd import grad, value_and_grad
+from autograd import grad, make_vjp, value_and_grad
 
 import revlearn as rl
 
@@ -56,6 +56,14 @@ def test_a_thread_may_end_while_another_one_is_between_two_derivatives():
     other.start()
     assert first_began.wait(10)
     npt.assert_allclose(grad(second)(point), grad(objective)(point), rtol=1e-9)
+
+
+def test_one_derivative_may_be_taken_by_many_threads():
+    pull_back, _ = make_vjp(objective)(np.full(30, -1.0))
+    expected = pull_back(1.0)
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(pull_back, [1.0] * 8):
+            assert np.array_equal(found, expected)
 
 
 def test_a_thread_may_be_given_what_another_one_differentiates():

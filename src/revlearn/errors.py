@@ -50,7 +50,7 @@ class ReversalError(RevlearnError, RuntimeError):
 
 
 class DataError(RevlearnError, OSError):
-    """A data file is missing, cannot be downloaded, or is damaged."""
+    """A file is missing, damaged, or cannot be downloaded or written."""
 
 
 def closed_over(what: str, argument: str) -> ValueError:

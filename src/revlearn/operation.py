@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from autograd.extend import defvjp_argnums, primitive
@@ -28,15 +28,16 @@ class Operation(Generic[Run]):
         `wanted` positions are used. It may use the run up.
     advice : str
         What to do for second derivatives.
-    finished : object or None
-        The run, from the forward to the backward pass.
+    finished : list
+        The run, from the forward to the backward pass, which takes it out: of several threads only
+        one does.
     """
 
     start: Callable[..., Run]
     value: Callable[[Run], Any]
     pull_back: Callable[[Run, Any, Sequence[int]], Sequence[Any]]
     advice: str
-    finished: Run | None = None
+    finished: list[Run] = field(default_factory=list)
 
     def __call__(self, *arguments: Any) -> Any:
         """Run, and return the value; arguments may be boxes of autograd."""
@@ -45,8 +46,9 @@ class Operation(Generic[Run]):
 
 @primitive
 def _operate(operation: Operation, *arguments: Any) -> Any:
-    operation.finished = operation.start(*arguments)
-    return operation.value(operation.finished)
+    finished = operation.start(*arguments)
+    operation.finished[:] = [finished]
+    return operation.value(finished)
 
 
 def _vjp(argnums, ans, args, kwargs):
@@ -58,9 +60,10 @@ def _vjp(argnums, ans, args, kwargs):
         if any(isbox(value) for value in (derivative, ans, *arguments)):
             raise NotImplementedError(f"second derivatives are not implemented: {operation.advice}")
         # The way back uses the run up, to save memory. For one more derivative, run again.
-        if operation.finished is None:
-            operation.finished = operation.start(*arguments)
-        finished, operation.finished = operation.finished, None
+        try:
+            finished = operation.finished.pop()
+        except IndexError:
+            finished = operation.start(*arguments)
         parts = operation.pull_back(finished, derivative, wanted)
         return [parts[i] for i in wanted]
 

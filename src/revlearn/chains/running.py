@@ -146,11 +146,11 @@ def run(
         lambda *flat: Recording(setup, *flat), _flat_outcome, _pull_back, "unroll the chains"
     )
     flat, size = operation(*arguments), setup.shape[0] * setup.shape[1]
-    assert operation.finished is not None
+    (recording,) = operation.finished
     return Outcome(
         anp.reshape(flat[:size], setup.shape),
         anp.reshape(flat[size : 2 * size], setup.shape),
-        anp.reshape(flat[2 * size :], np.shape(operation.finished.total)),
+        anp.reshape(flat[2 * size :], np.shape(recording.total)),
     )
 
 
