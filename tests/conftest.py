@@ -1,7 +1,8 @@
 """Shared settings and small problems."""
 
-import importlib
+import json
 import os
+from pathlib import Path
 
 # Before numpy is loaded: the number of threads changes last bits.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -10,6 +11,7 @@ import autograd.numpy as np
 import pytest
 from hypothesis import settings
 
+import needs
 import revlearn as rl
 
 # It holds no examples, and two files of this name cannot both be imported to look for some.
@@ -19,12 +21,26 @@ settings.register_profile("revlearn", deadline=None, derandomize=True, print_blo
 settings.load_profile("revlearn")
 
 
+def pytest_addoption(parser):
+    parser.addoption("--skipped-to", metavar="FILE", help="write which tests were skipped, and why")
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Write the names and reasons of what was skipped: tests, or modules as a whole."""
+    if name := config.getoption("skipped_to"):
+        reports = terminalreporter.stats.get("skipped", [])
+        skipped = {report.nodeid: report.longrepr[2] for report in reports}
+        file = Path(name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_suffix(".partial")
+        partial.write_text(json.dumps(skipped, indent=1), encoding="utf-8")
+        partial.replace(file)
+
+
 @pytest.fixture(scope="module", params=["numpy", "numba"])
 def either_loops(request):
     """Run the tests of a module with numpy's loops, and with compiled ones, whatever the sizes."""
-    if request.param == "numba":
-        pytest.importorskip("numba", reason="the loops are compiled by numba")
-    found = importlib.import_module("revlearn.compiled") if request.param == "numba" else None
+    found = needs.module("revlearn.compiled") if request.param == "numba" else None
     with pytest.MonkeyPatch.context() as patch:
         for module in ("fixed_point", "information_buffer"):
             patch.setattr(f"revlearn.{module}.compiled", lambda size: found)

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+import needs
 from notebooks import ROOT, listed
 
 REPOSITORY = "https://github.com/example/revlearn"
@@ -74,7 +75,7 @@ def test_on_colab_the_release_is_fetched_installed_and_entered(release, monkeypa
 
 
 def test_the_pages_lead_to_the_branch_of_this_release(monkeypatch):
-    pytest.importorskip("sphinx")
+    needs.module("sphinx")
     import book_site
     import revlearn
 

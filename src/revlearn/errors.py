@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# No index has the package before its first release.
+ON_INDEX = False
+
 
 class RevlearnError(Exception):
     """Base of all errors that revlearn raises about a run.
@@ -51,3 +54,26 @@ class ReversalError(RevlearnError, RuntimeError):
 
 class DataError(RevlearnError, OSError):
     """A data file is missing, cannot be downloaded, or is damaged."""
+
+
+def how_to_install(extra: str) -> str:
+    """Return the words that say how to install what a part of the package needs.
+
+    Parameters
+    ----------
+    extra : str
+        Name of the extra in ``pyproject.toml``.
+
+    Returns
+    -------
+    str
+        A command, and where to type it.
+
+    Examples
+    --------
+    >>> print(how_to_install("jax"))
+    pip install ".[jax]" in the folder of a clone
+    """
+    if ON_INDEX:
+        return f'pip install "revlearn[{extra}]"'
+    return f'pip install ".[{extra}]" in the folder of a clone'

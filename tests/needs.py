@@ -1,0 +1,49 @@
+"""What not every environment has. A test that needs it says so here, and is skipped without.
+
+The reasons are of one form: continuous integration reads from them what no step of it ran.
+"""
+
+import importlib
+import warnings
+
+import pytest
+
+_LOCK, _FRAMEWORKS = "pip install -r requirements.txt", "make test-frameworks"
+HOW = {
+    "numba": _FRAMEWORKS,
+    "jax": _FRAMEWORKS,
+    "torch": _FRAMEWORKS,
+    "anywidget": _LOCK,
+    "distributed": _LOCK,
+    "ipywidgets": _LOCK,
+    "joblib": _LOCK,
+    "matplotlib": _LOCK,
+    "playwright": _LOCK,
+    "scipy": _LOCK,
+    "sphinx": _LOCK,
+    "book": "make book",
+    "chromium": "on Debian apt-get install chromium, or let REVLEARN_CHROMIUM name the program",
+    "data": "let REVLEARN_DATA name a folder with MNIST and Omniglot",
+    "pyodide": "set REVLEARN_PYODIDE, make book",
+    "wheel": "make wheel",
+}
+
+
+def reason(name):
+    """Return why a test is skipped."""
+    return f"needs {name}: {HOW[name]}"
+
+
+def skip(name):
+    """Skip the test, or the whole module."""
+    pytest.skip(reason(name), allow_module_level=True)
+
+
+def module(name):
+    """Return a module, or skip for want of it, or of what it imports."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # as pytest.importorskip does
+            return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        skip(error.name)
