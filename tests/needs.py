@@ -23,9 +23,10 @@ HOW = {
     "sphinx": _LOCK,
     "book": "make book",
     "chromium": "on Debian apt-get install chromium, or let REVLEARN_CHROMIUM name the program",
+    "make": "a program of this name",
     "data": "let REVLEARN_DATA name a folder with MNIST and Omniglot",
     "pyodide": "set REVLEARN_PYODIDE, make book",
-    "wheel": "make wheel",
+    "wheel": "make wheel, whose outcome is missing or older than the sources",
 }
 
 

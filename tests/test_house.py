@@ -1,10 +1,13 @@
 """The rules of the house: notebooks, pages, docstrings, README."""
 
 import inspect
+import itertools
 import json
 import re
+import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -168,23 +171,58 @@ def test_the_ten_lines_run_and_are_the_same_in_both_places():
     assert abs(names["hypergradient"]).min() > 0
 
 
+def test_the_program_on_sweeps_runs_and_resumes(tmp_path):
+    needs.module("distributed")
+    (program,) = python_blocks(ROOT / "book/reference/cluster.md")
+    (tmp_path / "program.py").write_text(program, encoding="utf-8")
+    outputs = [
+        subprocess.run(
+            [sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, check=True
+        ).stdout
+        for _ in range(2)
+    ]
+    assert outputs[0] == outputs[1]
+    losses = json.loads(outputs[0])
+    assert losses == sorted(losses, reverse=True)
+    assert losses[0] < 2.5
+    assert len(list((tmp_path / "sweep").glob("0*.json"))) == 4
+
+
 def test_make_help_explains_every_target():
-    text = (ROOT / "Makefile").read_text(encoding="utf-8")
-    targets = set(re.findall(r"^\.PHONY: (.*)$", text, re.M)[0].split())
-    explained = set(re.findall(r"^([a-z]+):.*## \S", text, re.M))
-    assert targets == explained
-    assert {"book", "test", "lab", "paper", "lint", "clean", "notebooks"} <= targets
+    if not shutil.which("make"):
+        needs.skip("make")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    run = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    explained = re.findall(r"^([a-z-]+) +\S.*\n +needs (\S.*); (\S.*)$", run.stdout, re.M)
+    assert [name for name, _, _ in explained] == re.search(r"\.PHONY: (.*)", makefile)[1].split()
+    assert {"book", "test", "lab", "paper", "lint", "clean", "notebooks"} <= {
+        name for name, _, _ in explained
+    }
+    for name, needed, time in explained:
+        recipe = re.search(rf"^{name}:.*\n((?:\t.*\n)*)", makefile, re.M)[1]
+        assert re.fullmatch(r"a moment|half a minute|as you like|\d+ (second|minute|hour)s", time)
+        prints = re.search(r"tools/(pdf|epub|check_live)\.py", recipe)
+        installs = re.search(r"pip install|tools/wheel\.py|uv ", recipe)
+        assert not prints or "Chromium" in needed, name
+        assert not installs or "network" in needed, name
 
 
 def test_the_lock_holds_what_the_project_asks_for():
-    names = ("requirements.txt", "requirements-frameworks.txt")
-    lock = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in names)
-    assert "://" not in lock
-    locked = {line.split("==")[0].lower() for line in lock.splitlines() if "==" in line}
-    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    block = project[project.index("dependencies = [") : project.index("[tool.hatch")]
-    asked = set(re.findall(r'"([a-zA-Z][\w-]*)(?:[>=<\[][^"]*)?"', block)) - {"revlearn"}
-    assert asked <= locked
+    locked = {}
+    for part in ("", "-frameworks", "-wheel"):
+        lock = (ROOT / f"requirements{part}.txt").read_text(encoding="utf-8")
+        assert "://" not in lock
+        for name, version in re.findall(r"^([\w.-]+)==([^\s;]+)", lock, re.M):
+            locked.setdefault(name.lower(), set()).add(version)
+    tables = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    project, groups = tables["project"], tables["dependency-groups"]
+    lists = [project["dependencies"], *project["optional-dependencies"].values(), *groups.values()]
+    for entry in itertools.chain(*lists):
+        if isinstance(entry, str):  # a group may include another one
+            name, version = re.fullmatch(r"([\w-]+)(?:\[\w+\])?(?:[>=]=(.*))?", entry).groups()
+            assert name in locked, entry
+            assert "==" not in entry or locked[name] == {version}, entry
+    assert len(locked["mypy"]) == 1  # it stands in two of the files
 
 
 def test_no_pickle_and_no_eval():

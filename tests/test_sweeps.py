@@ -116,21 +116,3 @@ os.kill({victim}, signal.SIGKILL)
     begun = {int(path.name.split("-")[0]) for path in beside.glob(f"*-{victim}")}
     finished = {entry["item"] for entry in found if entry["pid"] == victim}
     assert begun - finished
-
-
-def test_the_program_of_the_how_to_page_runs_and_resumes(tmp_path):
-    needs.module("distributed")
-    page = (Path(__file__).parents[1] / "book/reference/cluster.md").read_text(encoding="utf-8")
-    (program,) = re.findall(r"```python\n(.*?)```", page, re.S)
-    (tmp_path / "program.py").write_text(program, encoding="utf-8")
-    outputs = [
-        subprocess.run(
-            [sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, check=True
-        ).stdout
-        for _ in range(2)
-    ]
-    assert outputs[0] == outputs[1]
-    losses = json.loads(outputs[0])
-    assert losses == sorted(losses, reverse=True)
-    assert losses[0] < 2.5
-    assert len(list((tmp_path / "sweep").glob("0*.json"))) == 4
