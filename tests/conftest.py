@@ -1,8 +1,6 @@
 """Shared settings and small problems."""
 
-import json
 import os
-from pathlib import Path
 
 # Before numpy is loaded: the number of threads changes last bits.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -13,28 +11,13 @@ from hypothesis import settings
 
 import needs
 import revlearn as rl
+from needs import pytest_addoption, pytest_terminal_summary  # noqa: F401 pytest calls them
 
 # It holds no examples, and two files of this name cannot both be imported to look for some.
 collect_ignore = ["conftest.py", "book/conftest.py"]
 
 settings.register_profile("revlearn", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("revlearn")
-
-
-def pytest_addoption(parser):
-    parser.addoption("--skipped-to", metavar="FILE", help="write which tests were skipped, and why")
-
-
-def pytest_terminal_summary(terminalreporter, config):
-    """Write the names and reasons of what was skipped: tests, or modules as a whole."""
-    if name := config.getoption("skipped_to"):
-        reports = terminalreporter.stats.get("skipped", [])
-        skipped = {report.nodeid: report.longrepr[2] for report in reports}
-        file = Path(name)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(".partial")
-        partial.write_text(json.dumps(skipped, indent=1), encoding="utf-8")
-        partial.replace(file)
 
 
 @pytest.fixture(scope="module", params=["numpy", "numba"])

@@ -4,7 +4,9 @@ The reasons are of one form: continuous integration reads from them what no step
 """
 
 import importlib
+import json
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -48,3 +50,19 @@ def module(name):
             return importlib.import_module(name)
     except ModuleNotFoundError as error:
         skip(error.name)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--skipped-to", metavar="FILE", help="write which tests were skipped, and why")
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Write the names and reasons of what was skipped: tests, or modules as a whole."""
+    if name := config.getoption("skipped_to"):
+        reports = terminalreporter.stats.get("skipped", [])
+        skipped = {report.nodeid: report.longrepr[2] for report in reports}
+        file = Path(name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_suffix(".partial")
+        partial.write_text(json.dumps(skipped, indent=1), encoding="utf-8")
+        partial.replace(file)
