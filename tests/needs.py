@@ -5,6 +5,7 @@ The reasons are of one form: continuous integration reads from them what no step
 
 import importlib
 import json
+import shutil
 import warnings
 from pathlib import Path
 
@@ -23,9 +24,10 @@ HOW = {
     "playwright": _LOCK,
     "scipy": _LOCK,
     "sphinx": _LOCK,
+    "bash": "a program of this name",
+    "make": "a program of this name",
     "book": "make book",
     "chromium": "on Debian apt-get install chromium, or let REVLEARN_CHROMIUM name the program",
-    "make": "a program of this name",
     "data": "let REVLEARN_DATA name a folder with MNIST and Omniglot",
     "pyodide": "set REVLEARN_PYODIDE, make book",
     "wheel": "make wheel, whose outcome is missing or older than the sources",
@@ -50,6 +52,12 @@ def module(name):
             return importlib.import_module(name)
     except ModuleNotFoundError as error:
         skip(error.name)
+
+
+def program(name):
+    """Skip where there is no program of this name."""
+    if not shutil.which(name):
+        skip(name)
 
 
 def pytest_addoption(parser):

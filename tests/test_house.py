@@ -4,7 +4,6 @@ import inspect
 import itertools
 import json
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -189,8 +188,7 @@ def test_the_program_on_sweeps_runs_and_resumes(tmp_path):
 
 
 def test_make_help_explains_every_target():
-    if not shutil.which("make"):
-        needs.skip("make")
+    needs.program("make")
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     run = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
     explained = re.findall(r"^([a-z-]+) +\S.*\n +needs (\S.*); (\S.*)$", run.stdout, re.M)
