@@ -45,13 +45,13 @@ book: $(READY)  ## Build the book into _build/html; warnings are errors | networ
 	$(BIN)/jupyter-book build -W --keep-going --all .
 	@echo "Open _build/html/index.html"
 
-live: book  ## Run every chapter in the browser's Python, as a reader would | Chromium, REVLEARN_PYODIDE or network | 30 minutes
+live: book  ## Run every chapter in the browser's Python, as a reader would | Chromium, REVLEARN_PYODIDE or network | 20 minutes
 	$(BIN)/python tools/check_live.py
 
-pdf: book  ## Print the built book to _build/revlearn.pdf | Chromium | 5 minutes
+pdf: book  ## Print the built book to _build/revlearn.pdf | Chromium | 3 minutes
 	$(BIN)/python tools/pdf.py
 
-epub: $(READY)  ## Write the book to _build/revlearn.epub | Chromium | 5 minutes
+epub: $(READY)  ## Write the book to _build/revlearn.epub | Chromium | 40 seconds
 	rm -rf _build/print/_build/epub
 	$(BIN)/jupyter-book build -W --keep-going --builder custom --custom-builder epub --path-output _build/print .
 	$(BIN)/python tools/epub.py
