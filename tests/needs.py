@@ -25,6 +25,7 @@ HOW = {
     "scipy": _LOCK,
     "sphinx": _LOCK,
     "bash": "a program of this name",
+    "fork": "a system that forks processes",
     "make": "a program of this name",
     "book": "make book",
     "chromium": "on Debian apt-get install chromium, or let REVLEARN_CHROMIUM name the program",
