@@ -1,6 +1,5 @@
 """Shared settings and small problems."""
 
-import importlib
 import os
 
 # Before numpy is loaded: the number of threads changes last bits.
@@ -10,7 +9,9 @@ import autograd.numpy as np
 import pytest
 from hypothesis import settings
 
+import needs
 import revlearn as rl
+from needs import pytest_addoption, pytest_terminal_summary  # noqa: F401 pytest calls them
 
 # It holds no examples, and two files of this name cannot both be imported to look for some.
 collect_ignore = ["conftest.py", "book/conftest.py"]
@@ -22,9 +23,7 @@ settings.load_profile("revlearn")
 @pytest.fixture(scope="module", params=["numpy", "numba"])
 def either_loops(request):
     """Run the tests of a module with numpy's loops, and with compiled ones, whatever the sizes."""
-    if request.param == "numba":
-        pytest.importorskip("numba", reason="the loops are compiled by numba")
-    found = importlib.import_module("revlearn.compiled") if request.param == "numba" else None
+    found = needs.module("revlearn.compiled") if request.param == "numba" else None
     with pytest.MonkeyPatch.context() as patch:
         for module in ("fixed_point", "information_buffer"):
             patch.setattr(f"revlearn.{module}.compiled", lambda size: found)

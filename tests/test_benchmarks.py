@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import limits
+import needs
 import report
 from problems import PROBLEMS
 from registry import CONTENDERS
@@ -36,9 +37,8 @@ def stored(tmp_path_factory):
 
 @pytest.mark.parametrize("name", CONTENDERS)
 def test_every_contender_finds_the_same(stored, name):
-    reason = CONTENDERS[name].missing()
-    if reason:
-        pytest.skip(reason)
+    if CONTENDERS[name].missing():
+        needs.skip(CONTENDERS[name].framework)
     found = json.loads(stored.read_text())["contenders"][name]["differs_by"]
     parts = {"loss"} if CONTENDERS[name].is_plain else {"loss", "rates", "momenta", "penalties"}
     assert found.keys() == parts

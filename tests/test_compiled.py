@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+import needs
 import revlearn as rl
 from revlearn import FixedPointOverflowError, NonFiniteError, fixed_point, information_buffer
 from revlearn.fixed_point import BLOCK, add_scaled, checksum
 
-pytest.importorskip("numba", reason="the loops are compiled by numba")
-from revlearn import compiled
+compiled = needs.module("revlearn.compiled")
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 NUMBERS = arrays(np.int64, 40, elements=INT64)

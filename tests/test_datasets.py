@@ -16,6 +16,7 @@ import pooch
 import pytest
 from PIL import Image
 
+import needs
 import revlearn as rl
 from revlearn.datasets import files
 from revlearn.errors import DataError
@@ -47,7 +48,7 @@ def data_folder():
     """Return the folder with the real files, or skip."""
     folder = os.environ.get("REVLEARN_DATA")
     if not folder or not (Path(folder) / "mnist").is_dir():
-        pytest.skip("REVLEARN_DATA names no folder with the real data")
+        needs.skip("data")
     return Path(folder)
 
 

@@ -1,6 +1,7 @@
 """The buttons for Binder and Colab: what they lead to exists, and its first cell is right."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -8,7 +9,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 
+import needs
+import revlearn
 from notebooks import ROOT, listed
 
 REPOSITORY = "https://github.com/example/revlearn"
@@ -67,23 +71,69 @@ def test_on_colab_the_release_is_fetched_installed_and_entered(release, monkeypa
     assert done == [
         "cd -q /content",
         f"git clone --quiet --depth 1 --branch v0.1.0 {REPOSITORY} book-v0.1.0",
-        'pip install --quiet "./book-v0.1.0[data,progress,cluster,widgets]" optuna',
+        'pip install --quiet "./book-v0.1.0[bayesian,cluster,data,progress,widgets]" optuna',
         "cd -q book-v0.1.0/book/paper",
         "widgets",
     ]
 
 
-def test_the_pages_lead_to_the_branch_of_this_release(monkeypatch):
-    pytest.importorskip("sphinx")
+@pytest.fixture
+def options(monkeypatch):
+    """Return a function from the variables of a build to the options of its theme."""
+    needs.module("sphinx")
     import book_site
-    import revlearn
 
-    monkeypatch.setenv("REVLEARN_REPOSITORY", REPOSITORY + "/")
-    config = SimpleNamespace(html_theme_options={})
-    book_site.configure(None, config)
-    assert config.html_theme_options["repository_url"] == REPOSITORY
-    branch = config.html_theme_options["repository_branch"]
-    assert branch == f"launch-v{revlearn.__version__}"
+    def of(**variables):
+        for name in ("SITE", "REPOSITORY", "LAUNCH"):
+            monkeypatch.delenv(f"REVLEARN_{name}", raising=False)
+            if name in variables:
+                monkeypatch.setenv(f"REVLEARN_{name}", variables[name])
+        config = SimpleNamespace(html_theme_options={})
+        book_site.configure(None, config)
+        return config.html_theme_options
+
+    return of
+
+
+def test_no_button_leads_to_a_branch_that_is_not_there(options):
+    assert options(REPOSITORY="") == {}
+    before = options(REPOSITORY=REPOSITORY + "/")
+    assert before["repository_url"] == REPOSITORY
+    assert not before.keys() & {"launch_buttons", "repository_branch"}
+    released = options(REPOSITORY=REPOSITORY, LAUNCH="launch-v0.1.0")
+    assert released["repository_branch"] == "launch-v0.1.0"
+    assert released["launch_buttons"]["colab_url"]
+
+
+def test_the_pages_are_told_of_the_branch_of_this_release_once_it_is_there(tmp_path):
+    """The step of the workflow, run beside a repository that plays the published one."""
+    needs.program("bash")
+    workflow = yaml.safe_load((ROOT / ".github/workflows/publish.yml").read_text("utf-8"))
+    steps = workflow["jobs"]["publish"]["steps"]
+    (script,) = (step["run"] for step in steps if "ls-remote" in step.get("run", ""))
+    branch = f"launch-v{revlearn.__version__}"
+
+    def run(*command, **options):
+        subprocess.run(command, cwd=tmp_path, check=True, **options)
+
+    def told():
+        (tmp_path / "told").write_text("")
+        environment = os.environ | {"GITHUB_ENV": str(tmp_path / "told")}
+        run("bash", "-e", "-c", script, env=environment, stdout=subprocess.DEVNULL)
+        return (tmp_path / "told").read_text()
+
+    run("git", "init", "--quiet", "--bare", "published")
+    run("git", "init", "--quiet", ".")
+    run("git", "remote", "add", "origin", "published")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    person = ["-c", "user.name=release", "-c", "user.email=release@example.org"]
+    run("git", *person, "commit", "--quiet", "--allow-empty", "--message", "A release")
+    run("git", "push", "--quiet", "origin", f"HEAD:other/{branch}")
+    assert told() == ""
+    run("git", "push", "--quiet", "origin", f"HEAD:{branch}")
+    assert told() == f"REVLEARN_LAUNCH={branch}\n"
+    release = (ROOT / ".github/workflows/release.yml").read_text(encoding="utf-8")
+    assert 'git push --force origin "launch-$GITHUB_REF_NAME"' in release
 
 
 def test_binder_installs_the_lock_and_the_package():

@@ -13,10 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 import autograd.numpy as np
 import pytest
 
+import needs
 import revlearn as rl
 from revlearn.stores import InMemory, OnDisk
 
-forked = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+forked = pytest.mark.skipif(not hasattr(os, "fork"), reason=needs.reason("fork"))
 # Whoever runs the tests may have threads, of which newer Pythons warn.
 pytestmark = pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import needs
+from revlearn.errors import how_to_install
 from revlearn.sweeps import resumable_map
 
 
@@ -44,14 +46,14 @@ def test_a_folder_of_another_run_is_refused(tmp_path):
 
 
 def test_several_processes_give_the_same_in_the_same_order(tmp_path):
-    pytest.importorskip("joblib")
+    needs.module("joblib")
     items = [-3, -2, 5, -7]
     found, _ = resumable_map(abs, items, tmp_path, settings={}, jobs=2)
     assert found == [abs(item) for item in items]
 
 
 def test_large_arrays_reach_the_processes_as_arrays(tmp_path):
-    pytest.importorskip("joblib")
+    needs.module("joblib")
     large = np.zeros(1_000_000)
 
     def kind(item):
@@ -63,7 +65,7 @@ def test_large_arrays_reach_the_processes_as_arrays(tmp_path):
 def test_without_joblib_only_several_processes_are_refused(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "joblib", None)
     assert resumable_map(abs, [-1, 2], tmp_path / "one", settings={})[0] == [1, 2]
-    with pytest.raises(ImportError, match=r"pip install revlearn\[cluster\]"):
+    with pytest.raises(ImportError, match=re.escape(how_to_install("cluster"))):
         resumable_map(abs, [-1, 2], tmp_path / "two", settings={}, jobs=2)
 
 
@@ -74,8 +76,8 @@ def test_importing_it_does_not_import_joblib():
 
 def test_a_cluster_that_loses_a_worker_loses_nothing(tmp_path):
     """Two worker processes of a real dask cluster; one is killed in the middle of its work."""
-    joblib = pytest.importorskip("joblib")
-    distributed = pytest.importorskip("distributed")
+    joblib = needs.module("joblib")
+    distributed = needs.module("distributed")
     beside = tmp_path / "pids"
     beside.mkdir()
 
@@ -114,21 +116,3 @@ os.kill({victim}, signal.SIGKILL)
     begun = {int(path.name.split("-")[0]) for path in beside.glob(f"*-{victim}")}
     finished = {entry["item"] for entry in found if entry["pid"] == victim}
     assert begun - finished
-
-
-def test_the_program_of_the_how_to_page_runs_and_resumes(tmp_path):
-    pytest.importorskip("distributed")
-    page = (Path(__file__).parents[1] / "book/reference/cluster.md").read_text(encoding="utf-8")
-    (program,) = re.findall(r"```python\n(.*?)```", page, re.S)
-    (tmp_path / "program.py").write_text(program, encoding="utf-8")
-    outputs = [
-        subprocess.run(
-            [sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, check=True
-        ).stdout
-        for _ in range(2)
-    ]
-    assert outputs[0] == outputs[1]
-    losses = json.loads(outputs[0])
-    assert losses == sorted(losses, reverse=True)
-    assert losses[0] < 2.5
-    assert len(list((tmp_path / "sweep").glob("0*.json"))) == 4

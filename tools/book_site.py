@@ -1,17 +1,20 @@
 """The Sphinx extension of this book: what its pages are served with, and where they stand.
 
-Two variables, both optional, tell what cannot be known from the repository:
+Three variables, all optional, tell what cannot be known from the checkout:
 
 - ``REVLEARN_SITE``: the address that the book is published at, for canonical links, previews in
   social media and the page that answers for missing ones.
-- ``REVLEARN_REPOSITORY``: the address of the repository, for the buttons that open a chapter in
-  Binder or Colab, and for the links to the source.
+- ``REVLEARN_REPOSITORY``: the address of the repository, for the buttons that lead there. Without
+  it, it is the one that pyproject.toml names, if any.
+- ``REVLEARN_LAUNCH``: the branch that tools/launch.py made for this release, for the buttons that
+  open a chapter in Binder or Colab. Without it, there are none: they would lead nowhere.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import tomllib
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -36,14 +39,19 @@ def configure(app: Sphinx, config: Config) -> None:
         config.ogp_image_alt = "One run rewound in floating point misses, in integers it does not."
         config.ogp_social_cards = {"enable": False}
 
-    repository = os.environ.get("REVLEARN_REPOSITORY", "").rstrip("/")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    named = project["tool"]["revlearn"]["repository"]
+    repository = os.environ.get("REVLEARN_REPOSITORY", named).rstrip("/")
+    launch = os.environ.get("REVLEARN_LAUNCH", "")
     if repository:
         config.html_theme_options |= {
             "repository_url": repository,
-            # Made for each release by tools/launch.py; it holds the notebooks with a first cell.
-            "repository_branch": f"launch-v{version('revlearn')}",
             "use_repository_button": True,
             "use_issues_button": True,
+        }
+    if repository and launch:
+        config.html_theme_options |= {
+            "repository_branch": launch,
             "launch_buttons": {
                 "binderhub_url": "https://mybinder.org",
                 "colab_url": "https://colab.research.google.com",

@@ -2,8 +2,8 @@
 
     python tools/launch.py --repository https://github.com/OWNER/NAME --tag v0.1.0
 
-The publishing workflow runs it on each release and pushes the outcome as the branch `launch-TAG`,
-which the buttons of the pages lead to. Each chapter gets a first cell. On Colab, which opens a
+The release workflow pushes the outcome as the branch `launch-TAG`. From then on the pages have
+buttons, which lead there. Each chapter gets a first cell. On Colab, which opens a
 notebook alone, the cell fetches the release and installs it; elsewhere it does nothing.
 """
 
@@ -22,7 +22,7 @@ import sys
 if "google.colab" in sys.modules:
     %cd -q /content
     !git clone --quiet --depth 1 --branch {tag} {repository} book-{tag}
-    %pip install --quiet "./book-{tag}[data,progress,cluster,widgets]" optuna
+    %pip install --quiet "./book-{tag}[bayesian,cluster,data,progress,widgets]" optuna
     %cd -q book-{tag}/{folder}
     from google.colab import output
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# No index has the package before its first release.
+ON_INDEX = False
+
 
 class RevlearnError(Exception):
     """Base of all errors that revlearn raises about a run.
@@ -42,11 +45,11 @@ class FixedPointOverflowError(RevlearnError, OverflowError):
 
 
 class NonFiniteError(RevlearnError, FloatingPointError):
-    """A gradient or an initial value is not a finite number."""
+    """An initial value, a gradient or a hypergradient is not a finite number."""
 
 
 class ReversalError(RevlearnError, RuntimeError):
-    """A step run backwards did not arrive where the step forwards had started."""
+    """A step cannot be undone: its gradient is another one than on the way forth."""
 
 
 class DataError(RevlearnError, OSError):
@@ -75,3 +78,26 @@ def used_up(what: str) -> RuntimeError:
         f"this {what} was used up by pull_back(last=True): call it without `last` to go on using "
         "it, or run again"
     )
+
+
+def how_to_install(extra: str) -> str:
+    """Return the words that say how to install what a part of the package needs.
+
+    Parameters
+    ----------
+    extra : str
+        Name of the extra in ``pyproject.toml``.
+
+    Returns
+    -------
+    str
+        A command, and where to type it.
+
+    Examples
+    --------
+    >>> print(how_to_install("jax"))
+    pip install ".[jax]" in the folder of a clone
+    """
+    if ON_INDEX:
+        return f'pip install "revlearn[{extra}]"'
+    return f'pip install ".[{extra}]" in the folder of a clone'

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .errors import how_to_install
 from .progress import progress
 from .results import plain, plain_json, replacing
 
@@ -108,7 +109,7 @@ def _computed(
         except ImportError:
             if jobs is not None:
                 raise ImportError(
-                    "several processes need joblib: pip install revlearn[cluster]"
+                    f"several processes need joblib: {how_to_install('cluster')}"
                 ) from None
         else:
             # One item at a time, so that each is stored at once. Without max_nbytes joblib hands

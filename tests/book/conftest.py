@@ -1,12 +1,13 @@
 """A real browser for the tests of this folder."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 
-chromium = pytest.importorskip("chromium", reason="no playwright: pip install playwright")
+import needs
+
+chromium = needs.module("chromium")
 
 ROOT = Path(__file__).parents[2]
 DRAWN = """[...document.querySelectorAll('.revlearn')].every((widget) =>
@@ -19,20 +20,18 @@ def site():
     """Serve the built book; return its address, which ends in a slash."""
     built = ROOT / "_build/html"
     if not (built / "index.html").exists():
-        pytest.skip("the book is not built: make book")
+        needs.skip("book")
     with chromium.served(built) as address:
         yield address
 
 
 @pytest.fixture(scope="session")
 def browser():
-    """Return Chromium, or skip: there are machines without. Continuous integration has one."""
+    """Return Chromium, or skip: there are machines without."""
     try:
         chromium.find()
-    except chromium.NoChromiumError as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(error))
+    except chromium.NoChromiumError:
+        needs.skip("chromium")
     with chromium.open_browser() as browser:
         yield browser
 

@@ -9,6 +9,8 @@ from threading import Thread
 
 import pytest
 
+import needs
+
 LITE = Path(__file__).parents[2] / "_build/html/lite"
 PYODIDE = LITE / "static/pyodide"
 CHAPTER = "foundations/momentum_dynamics"
@@ -19,7 +21,7 @@ pytestmark = [
     pytest.mark.xdist_group("live"),
     pytest.mark.skipif(
         not (PYODIDE / "pyodide.js").exists(),
-        reason="live pages have no Pyodide of their own: set REVLEARN_PYODIDE, make book",
+        reason=needs.reason("pyodide"),
     ),
 ]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError
+from ..errors import DataError, how_to_install
 from .files import fetch
 
 _URL = "https://github.com/brendenlake/omniglot/raw/master/python/"
@@ -74,7 +74,7 @@ def omniglot(subset: int = 1) -> Omniglot:
     Set 1: Balinese, Early Aramaic, Greek, Korean, Latin. Set 2: Greek, Japanese (katakana),
     Latin, Sanskrit, Tagalog. Downloaded once (1.5 MB) into the user's cache, or read from the
     folder that ``REVLEARN_DATA`` names. Images are read from inside the archive; nothing is
-    extracted. Needs Pillow (``pip install revlearn[data]``).
+    extracted. Needs Pillow, which comes with the extra ``data``.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def omniglot(subset: int = 1) -> Omniglot:
     try:
         from PIL import Image
     except ImportError as error:
-        raise ImportError("reading Omniglot needs Pillow: pip install revlearn[data]") from error
+        raise ImportError(f"reading Omniglot needs Pillow: {how_to_install('data')}") from error
     path = fetch(f"omniglot/{name}", _SHA256[name], [_URL + name])
     ink, alphabets, characters, drawers = [], [], [], []
     with zipfile.ZipFile(path) as archive:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import how_to_install
 from ..parameters import Layout, Nest
 
 Vector = NDArray[np.float64]
@@ -158,4 +159,4 @@ def refuse_value(value: Any, arrays: tuple[type, ...], t: int | None = None) -> 
 
 def missing_extra(name: str) -> ImportError:
     """Return the error for a framework that is not installed."""
-    return ImportError(f'losses written in {name} need it: pip install "revlearn[{name}]"')
+    return ImportError(f"losses written in {name} need it: {how_to_install(name)}")
