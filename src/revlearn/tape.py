@@ -46,7 +46,8 @@ class Setup:
             raise ValueError(f"steps must be 0 or more, not {steps}")
         if not 1 <= fraction_bits <= 62:
             raise ValueError(f"fraction_bits must lie in 1..62, not {fraction_bits}")
-        self.weights, self.hyper = Layout(weights, "weights"), Layout(hyper, "hyper")
+        self.weights = Layout(weights, "weights")
+        self.hyper = Layout(hyper, "hyper", only_floats=True)
         if self.weights.size == 0:
             raise ValueError("there are no weights to train")
         self.gradients = gradients_of(loss, self.weights, self.hyper, compute_dtype)

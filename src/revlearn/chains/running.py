@@ -209,7 +209,7 @@ def _prepare(
         raise ValueError(f"position has shape {shape}; it must be (chains, dimensions)")
     if transitions < 0 or leaps < 1:
         raise ValueError(f"transitions must be 0 or more, leaps 1 or more: {transitions}, {leaps}")
-    place, layout = Layout(position, "position"), Layout(hyper, "hyper")
+    place, layout = Layout(position, "position"), Layout(hyper, "hyper", only_floats=True)
 
     def energy(position: Any, hyper: Nest, t: int) -> Any:
         return anp.sum(potential(position, hyper, t))
