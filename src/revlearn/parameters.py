@@ -289,6 +289,10 @@ def _kind(value: Any) -> str:
         raise
 
 
+def _type(value: Any) -> Any:
+    return getattr(value, "dtype", None) or np.asarray(value).dtype
+
+
 def _constant(leaf: Any, name: str) -> Any:
     """Return a copy of an integer, a boolean or a random key, or of an array of these."""
     _refuse_integers_only(leaf, name)
@@ -298,7 +302,7 @@ def _constant(leaf: Any, name: str) -> Any:
     else:
         found = np.array(value)
     if not isinstance(found, int) and _kind(found) not in ("i", "u", "b", "key"):
-        raise TypeError(f"{name} must hold real numbers, not {found.dtype}")
+        raise TypeError(f"{name} must hold real numbers, not {_type(found)}")
     return found
 
 
@@ -318,10 +322,10 @@ def _refuse_integers_only(leaf: Any, name: str) -> None:
 
 
 def _number_array(leaf: Any, name: str) -> NDArray[np.float64]:
-    array = np.asarray(plain(leaf))
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"{name} must hold real numbers, not {array.dtype}")
-    return array.astype(np.float64, copy=False)
+    value = plain(leaf)
+    if _kind(value) not in ("f", "i", "u", "b"):
+        raise TypeError(f"{name} must hold real numbers, not {_type(value)}")
+    return np.asarray(value).astype(np.float64, copy=False)
 
 
 def _indexed(name: str, position: int, shape: tuple[int, ...]) -> str:

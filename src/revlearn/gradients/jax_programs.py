@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -67,7 +67,7 @@ def _programs_of(loss: Loss) -> dict[Any, Program]:
     place = id(owner)
     if place not in _PROGRAMS:
         try:
-            weakref.finalize(owner, _PROGRAMS.pop, place).atexit = False
+            weakref.finalize(owner, _PROGRAMS.pop, place, None).atexit = False
         except TypeError:  # it cannot be referred to weakly
             return {}
         _PROGRAMS[place] = {}
@@ -100,12 +100,11 @@ def program(
         return result
 
     traced = jax.make_jaxpr(value)(weights, hyper, *given)
-    if any(isinstance(constant, jax.core.Tracer) for constant in traced.consts):
-        raise TracedError
+    _refuse_traced(traced.consts)
     programs = _programs_of(loss)
     kind = getattr(loss, "__func__", None), *(layout.key for layout in layouts), weights.dtype
     text = re.sub(r"0x[0-9a-fA-F]+", "", str(traced.jaxpr))
-    inner = list(map(np.asarray, _inner_constants(traced.jaxpr)))
+    inner = list(map(_contents, _inner_constants(traced.jaxpr)))
     found = programs.get(kind)
     if found is None or found.text != text or not all(map(_same, found.inner, inner)):
         found = _compile(text, traced.jaxpr, [constant.copy() for constant in inner])
@@ -116,8 +115,7 @@ def program(
             traced.consts, traced.jaxpr.constvars, held, strict=True
         )
     ]
-    if any(isinstance(constant, jax.core.Tracer) for constant in captured):
-        raise TracedError
+    _refuse_traced(captured)
     programs[kind] = found = replace(found, captured=captured)
     return found
 
@@ -162,6 +160,22 @@ def _inner_constants(jaxpr: Any) -> Iterator[Any]:
                 yield from _inner_constants(parameter)
 
 
+def _contents(constant: Any) -> NDArray:
+    import jax
+
+    _refuse_traced([constant])
+    if jax.numpy.issubdtype(constant.dtype, jax.dtypes.prng_key):
+        constant = jax.random.key_data(constant)
+    return np.asarray(constant)
+
+
+def _refuse_traced(constants: Iterable[Any]) -> None:
+    import jax
+
+    if any(isinstance(constant, jax.core.Tracer) for constant in constants):
+        raise TracedError
+
+
 def _frozen(constant: Any, dtype: Any, before: Any) -> Any:
     """Return an array as one that nobody can change: the one `before`, where it is the same."""
     import jax
@@ -197,11 +211,10 @@ def explaining() -> Iterator[None]:
     """Say what to do instead, where a loss asks for a value that tracing does not have."""
     import jax
 
+    conversions = jax.errors.TracerIntegerConversionError, jax.errors.TracerArrayConversionError
     try:
         yield
     except (TypeError, IndexError) as error:
-        if isinstance(error, jax.errors.UnexpectedTracerError):
-            raise
         if isinstance(error, jax.errors.TracerBoolConversionError):
             slip = "branches in Python on a traced value"
             advice = "take jax.numpy.where or jax.lax.cond"
@@ -214,7 +227,7 @@ def explaining() -> Iterator[None]:
                 "take the functions of jax.numpy, jax.lax.fori_loop for a loop, and for lengths "
                 "and shapes numbers that the loss closes over"
             )
-        elif "racer" in str(error) or "traced" in str(error):
+        elif isinstance(error, conversions) or "Tracer" in str(error):
             slip = "hands a traced value to numpy, or indexes with one"
             advice = (
                 "make JAX's arrays of the data once, outside of the loss, images = "
