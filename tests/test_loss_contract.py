@@ -334,6 +334,40 @@ def test_numpy_itself_refuses_to_write():
     final[...] = 0.0
 
 
+def test_nothing_else_that_is_called_can_write_either():
+    def writes(array, result):
+        array[...] = 7.0
+        return result
+
+    def term(before, after, hyper, t):
+        return writes(hyper["x"], np.sum(after.position))
+
+    def potential(position, hyper, t):
+        return np.sum(position**2, axis=1)
+
+    def cell(weights, half, other, t):
+        return writes(weights, (0.5 * np.ones(1), other))
+
+    def silent(weights, hidden, t):
+        return 0.0
+
+    def loss(weights, hyper, t):
+        return writes(hyper["x"], np.sum(weights**2))
+
+    hyper, start = {"x": np.ones(2)}, np.zeros((1, 2))
+    optimizer = rl.SGD(0.1, 0.5)
+    for call in (
+        lambda: rl.chains.run(potential, start, hyper, 0.1, 0.5, 3, seed=0, term=term),
+        lambda: rl.recurrent.total_loss(cell, silent, np.ones(1), np.zeros(2), 3),
+        lambda: rl.recurrent.unrolled_loss(cell, silent, np.ones(1), np.zeros(2), 3),
+        lambda: rl.estimators.unrolled.train(loss, np.ones(2), hyper, optimizer, 3),
+        lambda: rl.estimators.checkpointed.train(loss, np.ones(2), hyper, optimizer, 3),
+    ):
+        with pytest.raises(ValueError, match="read-only"):
+            call()
+    assert hyper["x"].tolist() == [1.0, 1.0]
+
+
 def no_grad(change):
     def changed(tensor):
         torch = framework_of("torch").torch
