@@ -217,7 +217,7 @@ def explaining() -> Iterator[None]:
     except (TypeError, IndexError) as error:
         if isinstance(error, jax.errors.TracerBoolConversionError):
             slip = "branches in Python on a traced value"
-            advice = "take jax.numpy.where or jax.lax.cond"
+            advice = "take jax.numpy.where or jax.lax.cond, or close over a flag that stays"
         elif isinstance(error, jax.errors.NonConcreteBooleanIndexError):
             slip = "picks entries by a traced mask"
             advice = "take jax.numpy.where(mask, values, 0.0), which keeps the shape"

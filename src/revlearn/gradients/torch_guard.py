@@ -27,6 +27,10 @@ def guarded(handed: Mapping[str, Any], t: int, *, contents: bool) -> Iterator[No
     contents : bool
         Whether to compare the numbers, too: writes through ``.data`` are not counted.
 
+    Yields
+    ------
+    None
+
     Raises
     ------
     ValueError
@@ -72,8 +76,8 @@ class _Buffers:
             raise ValueError(
                 f"at step {self._t} the training loss calls {kind} in training mode, which moves "
                 "its running statistics: a loss must be a pure function of (weights, hyper, t). "
-                "Call eval() on the module, make it with track_running_stats=False, or take "
-                "GroupNorm or LayerNorm"
+                "Put the module into evaluation mode with its method eval, make it with "
+                "track_running_stats=False, or take GroupNorm or LayerNorm"
             )
         for name, buffer in module._buffers.items():
             if buffer is not None and not buffer.is_inference():
@@ -85,21 +89,15 @@ class _Buffers:
             if buffer._version != version:
                 raise ValueError(
                     f"at step {self._t} the training loss changed the buffer {name} of a module: a "
-                    "loss must be a pure function of (weights, hyper, t). Call eval() on the "
-                    "module, or hand the buffer over in `hyper` and do not change it"
+                    "loss must be a pure function of (weights, hyper, t). Put the module into "
+                    "evaluation mode with its method eval, or take one without such a buffer"
                 )
 
 
 def refuse_closure(value: Any, own: Sequence[Any], t: int) -> None:
     """Raise if a loss depends on a tensor that is differentiated and was not handed to it."""
     handed = {id(leaf) for leaf in own}
-    pending, seen = [value.grad_fn], set()
-    while pending:
-        node = pending.pop()
-        for following, _ in node.next_functions:
-            if following is not None and following not in seen:
-                seen.add(following)
-                pending.append(following)
+    for node in _graph(value):
         variable = None if node.next_functions else getattr(node, "variable", None)
         if variable is not None and id(variable) not in handed:
             raise ValueError(
@@ -107,6 +105,34 @@ def refuse_closure(value: Any, own: Sequence[Any], t: int) -> None:
                 f"handed to it, of shape {tuple(variable.shape)}: pass it in `hyper`, so that its "
                 "hypergradient is not lost, or detach it if it is to stay fixed"
             )
+
+
+def refuse_once_differentiable(value: Any) -> None:
+    """Raise if a loss calls a function that says it has no second derivative.
+
+    PyTorch itself raises only where the graph is followed to its end. Towards the weights, the
+    second derivative would be 0.
+    """
+    import torch
+
+    mark: Any = torch.autograd.function.once_differentiable
+    marked = mark(refuse_once_differentiable).__code__
+    for node in _graph(value):
+        function = getattr(node, "_forward_cls", None)
+        if function is not None and getattr(function.backward, "__code__", None) is marked:
+            raise _missing(f"has no second derivative of {function.__name__}")
+
+
+def _graph(value: Any) -> Iterator[Any]:
+    """Yield all nodes that a tensor was computed by."""
+    pending, seen = [value.grad_fn], set()
+    while pending:
+        node = pending.pop()
+        yield node
+        for following, _ in node.next_functions:
+            if following is not None and following not in seen:
+                seen.add(following)
+                pending.append(following)
 
 
 @contextmanager
@@ -123,21 +149,24 @@ def naming_missing_derivatives() -> Iterator[None]:
     except RuntimeError as error:
         found = re.search(r"derivative for '?([\w:]+)'? is not implemented", str(error))
         if found:
-            what = f"has no second derivative of {found[1].removeprefix('aten::')}"
-        elif "differentiate twice" in str(error) or "double backward" in str(error):
-            what = f"says: {str(error).splitlines()[0]}"
-        else:
-            raise
-        advice = "write the training loss with other functions"
-        if "scaled_dot_product" in what:
-            advice = (
-                "have attention computed by plain products, with "
-                "torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH): around it in "
-                "the training loss"
-            )
-        raise NotImplementedError(
-            f"hypergradients need second derivatives, and PyTorch {what}: {advice}"
-        ) from error
+            name = found[1].removeprefix("aten::")
+            raise _missing(f"has no second derivative of {name}") from error
+        if "differentiate twice" in str(error) or "double backward" in str(error):
+            raise _missing(f"says: {str(error).splitlines()[0]}") from error
+        raise
+
+
+def _missing(what: str) -> NotImplementedError:
+    advice = "write the training loss with other functions"
+    if "scaled_dot_product" in what:
+        advice = (
+            "have attention computed by plain products, with "
+            "torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH): around it in the "
+            "training loss"
+        )
+    return NotImplementedError(
+        f"hypergradients need second derivatives, and PyTorch {what}: {advice}"
+    )
 
 
 def _changed(name: str, t: int) -> ValueError:

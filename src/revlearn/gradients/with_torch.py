@@ -17,7 +17,12 @@ from numpy.typing import NDArray
 from ..parameters import Layout, as_aligned
 from .base import FrameworkLoss, Loss, Pullback, Vector, missing_extra, refuse_value
 from .bridge import value_and_pullback
-from .torch_guard import guarded, naming_missing_derivatives, refuse_closure
+from .torch_guard import (
+    guarded,
+    naming_missing_derivatives,
+    refuse_closure,
+    refuse_once_differentiable,
+)
 
 
 class TorchLoss(FrameworkLoss):
@@ -193,7 +198,9 @@ class TorchGradients:
                 stacklevel=2,
             )
             return [torch.zeros_like(leaf) for leaf in own]
-        if not create_graph:
+        if create_graph:
+            refuse_once_differentiable(value)
+        else:
             refuse_closure(value, own, t)
         with naming_missing_derivatives():
             return list(
