@@ -99,3 +99,46 @@ def test_aligned_vectors_are_aligned_and_copied_only_if_need_be(dtype):
             assert copy.size == 0 or copy.ctypes.data % ALIGNMENT == 0
             assert not np.shares_memory(copy, vector)
             assert np.array_equal(copy, vector[size - copy.size :])
+
+
+def test_with_only_floats_the_rest_stays_what_it_is():
+    labels = np.array([[3, 1]], dtype=np.int16)
+    nest = {"labels": labels, "x": 0.5, "rest": [True, 7, np.uint8(3), np.float32(2.0), None]}
+    layout = Layout(nest, "hyper", only_floats=True)
+    assert layout.names == ["hyper['x']", "hyper['rest'][3]"]
+    assert list(layout.constants) == [
+        "hyper['labels']",
+        *(f"hyper['rest'][{i}]" for i in range(3)),
+    ]
+    assert layout.flatten(nest).tolist() == [0.5, 2.0]
+    labels[...] = 0
+    found = layout.unflatten(np.array([1.0, 4.0]))
+    assert found["labels"].tolist() == [[3, 1]]
+    assert found["labels"].dtype == np.int16
+    with pytest.raises(ValueError, match="read-only"):
+        found["labels"][0, 0] = 1
+    assert [type(leaf) for leaf in found["rest"][:3]] == [bool, int, np.uint8]
+    assert float(found["rest"][3]) == 4.0
+    assert layout.unflatten(np.zeros(2), "abcd")["rest"][:3] == ["b", "c", "d"]
+    with pytest.raises(ValueError, match=r"missing hyper\['labels'\]"):
+        layout.flatten({"x": 0.5, "rest": nest["rest"]})
+    # Everything is a float without.
+    assert Layout(nest, "weights").size == 7
+
+
+def test_keys_of_layouts_tell_kinds_and_shapes_apart():
+    def key(**nest):
+        return Layout(nest, "hyper", only_floats=True).key
+
+    assert key(a=np.arange(3), b=0.5) == key(a=np.arange(3) + 5, b=1.5)
+    different = [
+        key(a=np.arange(3), b=0.5),
+        key(a=np.arange(4), b=0.5),
+        key(a=np.arange(3, dtype=np.int8), b=0.5),
+        key(a=np.arange(3.0), b=0.5),
+        key(a=3, b=0.5),
+        key(a=True, b=0.5),
+        key(a=np.arange(3), c=0.5),
+        key(a=np.arange(3), b=np.zeros(1)),
+    ]
+    assert len(set(different)) == len(different)

@@ -7,11 +7,12 @@ vector; the loss sees the nest. Both directions can be differentiated by autogra
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import autograd.numpy as anp
 import numpy as np
+from autograd.core import backward_pass
 from autograd.extend import SparseObject, defvjp, primitive, vspace
 from autograd.tracer import getval, isbox
 from numpy.typing import NDArray
@@ -59,17 +60,30 @@ class Layout:
         An example: only structure and shapes are kept. ``None`` is a nest without leaves.
     name : str
         What the nest is called in errors, for example ``"weights"``.
+    only_floats : bool
+        Whether only floats lie in the flat vector. Integers, booleans and random keys are then
+        constants: the layout keeps a copy of them, and puts it back.
 
     Attributes
     ----------
     names : list of str
-        Name of each leaf, in order: ``weights['W1']``, ``weights[0]['bias']``.
+        Name of each leaf in the vector, in order: ``weights['W1']``, ``weights[0]['bias']``.
     shapes : list of tuple of int
-        Shape of each leaf.
+        Shape of each of these leaves.
     slices : list of slice
-        Part of the flat vector that each leaf takes up, row-major.
+        Part of the flat vector that each of them takes up, row-major.
     size : int
         Length of the flat vector.
+    constants : dict of str to value
+        What does not lie in the vector, by name.
+    key : tuple
+        Equal for two layouts if what one unflattens has the kinds and shapes of the other's.
+
+    Raises
+    ------
+    TypeError
+        If a leaf is no number. With `only_floats`, if an integer is being differentiated by
+        autograd, and no float beside it.
 
     Examples
     --------
@@ -79,29 +93,39 @@ class Layout:
     >>> layout.unflatten(np.arange(7.0))["W"]
     array([[0., 1., 2.],
            [3., 4., 5.]])
+    >>> layout = Layout({"labels": np.array([3, 1]), "penalty": 0.5}, "hyper", only_floats=True)
+    >>> layout.unflatten(np.array([0.1]))
+    {'labels': array([3, 1]), 'penalty': array(0.1)}
     """
 
-    def __init__(self, nest: Nest, name: str):
+    def __init__(self, nest: Nest, name: str, *, only_floats: bool = False):
         self.name = name
         self.names: list[str] = []
         self.shapes: list[tuple[int, ...]] = []
         self.slices: list[slice] = []
         self.size = 0
-        for leaf_name, leaf in named_leaves(nest, name):
+        self.constants: dict[str, Any] = {}
+        names = iter([leaf_name for leaf_name, _ in named_leaves(nest, name)])
+
+        def place(leaf: Any) -> bool:
+            """Note where a leaf goes, and return whether that is in the vector."""
+            leaf_name = next(names)
+            if only_floats and _kind(plain(leaf)) != "f":
+                self.constants[leaf_name] = _constant(leaf, leaf_name)
+                return False
             shape = np.shape(plain(leaf))
             self.names.append(leaf_name)
             self.shapes.append(shape)
             self.slices.append(slice(self.size, self.size + math.prod(shape)))
             self.size += math.prod(shape)
-        self._structure = map_leaves(lambda _: ..., nest)
-        # Two layouts are equal if what one unflattens has the kinds and shapes of the other's.
-        self._key = (name, tuple(self.names), tuple(self.shapes), repr(self._structure))
+            return True
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Layout) and self._key == other._key
-
-    def __hash__(self) -> int:
-        return hash(self._key)
+        self._structure = map_leaves(place, nest)
+        kinds = [
+            (type(value), str(getattr(value, "dtype", "")), np.shape(value))
+            for value in self.constants.values()
+        ]
+        self.key = (tuple(self.names), tuple(self.shapes), tuple(kinds), repr(self._structure))
 
     def flatten(self, nest: Nest, name: str | None = None) -> NDArray[np.float64]:
         """Return the flat vector of a nest of this layout, float64, shape (size,).
@@ -123,8 +147,9 @@ class Layout:
         name = name or self.name
         leaves = dict(named_leaves(nest, name))
         expected = [self.name_as(name, i) for i in range(len(self.names))]
-        if set(leaves) != set(expected):
-            missing, surplus = set(expected) - set(leaves), set(leaves) - set(expected)
+        everything = {*expected, *(name + key.removeprefix(self.name) for key in self.constants)}
+        if set(leaves) != everything:
+            missing, surplus = everything - set(leaves), set(leaves) - everything
             raise ValueError(
                 f"{name} must be nested like {self.name}: "
                 + "; ".join(
@@ -150,15 +175,32 @@ class Layout:
             return anp.concatenate(parts)
         return np.concatenate(parts, out=aligned(self.size)) if parts else np.zeros(0)
 
-    def unflatten(self, flat: NDArray[np.float64]) -> Nest:
-        """Return the nest that a flat vector stands for; its leaves are views."""
+    def unflatten(self, flat: NDArray[np.float64], constants: Iterable[Any] | None = None) -> Nest:
+        """Return the nest that a flat vector stands for; its leaves are views.
+
+        Parameters
+        ----------
+        flat : ndarray, shape (size,)
+            Values.
+        constants : iterable, optional
+            What stands for :attr:`constants`, in their order. By default they themselves, not to
+            be written to.
+
+        Returns
+        -------
+        nest
+            Nested like the example.
+        """
         places = zip(self.slices, self.shapes, strict=True)
+        return self.nested(
+            (_take(flat, place.start, place.stop, shape) for place, shape in places), constants
+        )
 
-        def next_leaf(_):
-            place, shape = next(places)
-            return _take(flat, place.start, place.stop, shape)
-
-        return map_leaves(next_leaf, self._structure)
+    def nested(self, leaves: Iterable[Any], constants: Iterable[Any] | None = None) -> Nest:
+        """Return the nest of these leaves, in order; `constants` as for :meth:`unflatten`."""
+        following = iter(leaves)
+        kept = iter(map(read_only, self.constants.values()) if constants is None else constants)
+        return map_leaves(lambda in_vector: next(following if in_vector else kept), self._structure)
 
     def name_of(self, index: int) -> str:
         """Return the name of one number of the flat vector, for example ``weights['W'][0, 2]``."""
@@ -216,6 +258,20 @@ def map_leaves(function: Callable[[Any], Any], nest: Nest) -> Nest:
     return None if kind is None else function(nest)
 
 
+def read_only(value: Any) -> Any:
+    """Return a view of an array that cannot be written to; anything else as it is.
+
+    Examples
+    --------
+    >>> read_only(np.ones(2)).flags.writeable
+    False
+    """
+    if isinstance(value, np.ndarray):
+        value = value.view()
+        value.flags.writeable = False
+    return value
+
+
 def plain(value: Any) -> Any:
     """Return the value inside all boxes of autograd."""
     while isbox(value):
@@ -223,11 +279,53 @@ def plain(value: Any) -> Any:
     return value
 
 
+def _kind(value: Any) -> str:
+    """Return the kind of numbers that a leaf holds, as numpy calls it; a key has none of them."""
+    try:
+        return np.asarray(value).dtype.kind
+    except TypeError:
+        if hasattr(value, "dtype"):  # of a framework, for which numpy has no type
+            return "key"
+        raise
+
+
+def _type(value: Any) -> Any:
+    return getattr(value, "dtype", None) or np.asarray(value).dtype
+
+
+def _constant(leaf: Any, name: str) -> Any:
+    """Return a copy of an integer, a boolean or a random key, or of an array of these."""
+    _refuse_integers_only(leaf, name)
+    value = plain(leaf)
+    if isinstance(value, (int, np.generic)) or _kind(value) == "key":
+        found = value  # nobody can change it
+    else:
+        found = np.array(value)
+    if not isinstance(found, int) and _kind(found) not in ("i", "u", "b", "key"):
+        raise TypeError(f"{name} must hold real numbers, not {_type(found)}")
+    return found
+
+
+def _refuse_integers_only(leaf: Any, name: str) -> None:
+    """Raise if autograd differentiates with respect to integers and nothing else."""
+    while isbox(leaf):
+        # No derivative, carried back to whatever is differentiated, has its shape and types.
+        value = getval(leaf)
+        root = backward_pass(vspace(value).zeros(), leaf._node)
+        if not any(_kind(number) == "f" for _, number in named_leaves(root, "")):
+            raise TypeError(
+                f"{name} holds integers and is being differentiated, with no float beside it: "
+                "there is no derivative with respect to integers. Take them out of what is "
+                "differentiated, or make them floats"
+            )
+        leaf = value
+
+
 def _number_array(leaf: Any, name: str) -> NDArray[np.float64]:
-    array = np.asarray(plain(leaf))
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"{name} must hold real numbers, not {array.dtype}")
-    return array.astype(np.float64, copy=False)
+    value = plain(leaf)
+    if _kind(value) not in ("f", "i", "u", "b"):
+        raise TypeError(f"{name} must hold real numbers, not {_type(value)}")
+    return np.asarray(value).astype(np.float64, copy=False)
 
 
 def _indexed(name: str, position: int, shape: tuple[int, ...]) -> str:

@@ -53,7 +53,8 @@ class Setup:
                 f"revlearn.SGD(learning_rate=0.1, momentum=0.9), not {optimizer!r}"
             )
         self.steps = whole_number(steps, "steps", 0)
-        self.weights, self.hyper = Layout(weights, "weights"), Layout(hyper, "hyper")
+        self.weights = Layout(weights, "weights")
+        self.hyper = Layout(hyper, "hyper", only_floats=True)
         if self.weights.size == 0:
             raise ValueError("there are no weights to train")
         self.gradients = gradients_of(loss, self.weights, self.hyper, compute_dtype)

@@ -24,7 +24,7 @@ from ..errors import (
 )
 from ..gradients import AutogradGradients, Pullback, Vector
 from ..optimizers import Adjoint
-from ..parameters import Layout, Nest, plain
+from ..parameters import Layout, Nest, plain, read_only
 from ..progress import progress
 from .dynamics import ExactChains, GradientAt, State, noise
 
@@ -55,7 +55,7 @@ class Setup:
         """Return the term of a transition, checked."""
         if self.term is None:
             return 0.0
-        value = self.term(before, after, self.hyper.unflatten(hyper), t)
+        value = self.term(before, after, self.hyper.unflatten(read_only(hyper)), t)
         if not np.isfinite(plain(value)).all():
             raise NonFiniteError("the term of this transition is not finite").at(step=t)
         return value

@@ -214,7 +214,7 @@ def _prepare(
     transitions = whole_number(transitions, "transitions", 0)
     leaps, seed = whole_number(leaps, "leaps", 1), whole_number(seed, "seed", 0, 2**32 - 1)
     fraction_bits = whole_number(fraction_bits, "fraction_bits", 1, 62)
-    place, layout = Layout(position, "position"), Layout(hyper, "hyper")
+    place, layout = Layout(position, "position"), Layout(hyper, "hyper", only_floats=True)
 
     def energy(position: Any, hyper: Nest, t: int) -> Any:
         return anp.sum(potential(position, hyper, t))

@@ -13,7 +13,7 @@ from autograd import grad
 
 from ..gradients import Loss
 from ..optimizers import Optimizer
-from ..parameters import Layout, Nest, named_leaves
+from ..parameters import Layout, Nest, map_leaves, named_leaves, read_only
 from ..schedules import expand_all
 
 
@@ -56,7 +56,8 @@ def train(
     for slot, nest in {"velocity": velocity, "square": square}.items():
         if nest is not None:
             state[slot] = layout.unflatten(layout.flatten(nest, slot))
-    gradient_of = grad(lambda w, t: loss(w, hyper, t))
+    lent = map_leaves(read_only, hyper)
+    gradient_of = grad(lambda w, t: loss(w, lent, t))
     for t in range(steps):
         shared = {name: rows[0, t] for name, rows in schedules.items()}
         flat = layout.flatten(gradient_of(state["weights"], t))

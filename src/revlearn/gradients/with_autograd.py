@@ -9,7 +9,8 @@ from autograd.core import make_vjp
 from autograd.extend import vspace
 from autograd.tracer import isbox
 
-from ..parameters import Layout, Nest, _take, plain
+from ..errors import closed_over
+from ..parameters import Layout, Nest, _take, plain, read_only
 from .base import Loss, Pullback, Vector, float_type, refuse_value
 
 
@@ -32,8 +33,8 @@ class AutogradGradients:
 
     def gradient(self, weights: Vector, hyper: Vector, t: int) -> Vector:
         """Return ∇_w L(w, θ, t), shape (number of weights,)."""
-        fixed_hyper = self._hyper.unflatten(self._cast(hyper))
-        return self._double(self._gradient(self._cast(weights), fixed_hyper, t))
+        fixed_hyper = self._hyper.unflatten(self._lent(hyper))
+        return self._double(self._gradient(self._lent(weights), fixed_hyper, t))
 
     def gradient_and_pullback(
         self,
@@ -51,8 +52,9 @@ class AutogradGradients:
         """
         size, shape, hyper_shape = weights.size, weights.shape, hyper.shape  # not the vectors
         # One vector for both, so that autograd sees one variable and adds in place.
-        joint = np.concatenate([weights, hyper] if wrt_hyper else [weights], dtype=self._dtype)
-        fixed_hyper = None if wrt_hyper else self._hyper.unflatten(self._cast(hyper))
+        parts = [weights, hyper] if wrt_hyper else [weights]
+        joint = read_only(np.concatenate(parts, dtype=self._dtype))
+        fixed_hyper = None if wrt_hyper else self._hyper.unflatten(self._lent(hyper))
 
         def gradient_at(joint):
             if not wrt_hyper:
@@ -71,19 +73,28 @@ class AutogradGradients:
     def _cast(self, vector: Vector) -> Any:
         return vector.astype(self._dtype, copy=False)
 
+    def _lent(self, vector: Vector) -> Any:
+        # To the loss, which must not change it.
+        return read_only(self._cast(vector))
+
     def _double(self, vector: Any) -> Vector:
         # What a loss promoted by its data is rounded to its type all the same.
         return self._cast(vector).astype(np.float64, copy=False)
 
     def _gradient(self, weights: Any, hyper: Nest, t: int) -> Any:
-        pull_back, value = make_vjp(
-            lambda flat: self._loss(self._weights.unflatten(flat), hyper, t), weights
-        )
+        try:
+            pull_back, value = make_vjp(
+                lambda flat: self._loss(self._weights.unflatten(flat), hyper, t), weights
+            )
+        except ValueError as error:
+            if "read-only" not in str(error):
+                raise
+            raise ValueError(
+                f"at step {t} the training loss changes an array in place that is read-only, as "
+                "weights and hyperparameters are: make a new one, np.clip(x, 0.0, 1.0), or copy it"
+            ) from error
         refuse_value(plain(value), (np.ndarray,), t)
         gradient = pull_back(vspace(value).ones())
         if isbox(gradient) and not isbox(weights):
-            raise ValueError(
-                "the training loss uses a value that is being differentiated but was not handed "
-                "to it: pass it in `hyper`, so that its hypergradient is not lost"
-            )
+            raise closed_over("training loss", "hyper")
         return gradient

@@ -5,18 +5,17 @@ JAX is imported where it is used: this module can be imported without it.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..parameters import Layout, as_aligned
-from .base import FrameworkLoss, Loss, Pullback, Vector, missing_extra, refuse_value
+from .base import FrameworkLoss, Loss, Pullback, Vector, missing_extra
 from .bridge import value_and_pullback
+from .jax_programs import Program, TracedError, program
 
 
 class JaxLoss(FrameworkLoss):
@@ -30,11 +29,16 @@ class JaxLoss(FrameworkLoss):
 
     def __init__(self, loss: Loss):
         try:
-            import jax
+            import jax  # noqa: F401
         except ImportError:
             raise missing_extra("jax") from None
         super().__init__(loss)
-        self._jax = jax
+
+    @property
+    def _jax(self) -> Any:
+        import jax  # an attribute that holds a module could not be pickled
+
+        return jax
 
     def gradients(self, weights: Layout, hyper: Layout, dtype: np.dtype) -> JaxGradients:
         """Return what computes the gradients; see :class:`FrameworkLoss`."""
@@ -49,7 +53,9 @@ class JaxLoss(FrameworkLoss):
         return isinstance(leaf, self._jax.core.Tracer)
 
     def to_numpy(self, leaf: Any) -> NDArray:
-        """Return the values of an array."""
+        """Return the values of an array; a random key as it is."""
+        if self._jax.numpy.issubdtype(leaf.dtype, self._jax.dtypes.extended):
+            return leaf
         values = np.asarray(leaf)
         return values.astype(np.float64) if self._is_float(leaf) else values
 
@@ -90,7 +96,11 @@ class JaxLoss(FrameworkLoss):
             return evaluate(values, [])
 
         def forward(*primals):
-            wanted = [i for i, primal in enumerate(primals) if primal.perturbed]
+            wanted = [
+                i
+                for i, primal in enumerate(primals)
+                if primal.perturbed and self._is_float(primal.value)
+            ]
             return evaluate([primal.value for primal in primals], wanted), tuple(wanted)
 
         def backward(wanted, d_result):
@@ -103,13 +113,14 @@ class JaxLoss(FrameworkLoss):
                     "jax.vjp, a second derivative): call the function that jax.vjp returns once "
                     "for each row, in a loop"
                 )
+            # None is the derivative of an integer.
             for i, cotangent in zip(wanted, pull_back(self.to_numpy(d_result)), strict=True):
                 cotangents[int(i)] = self.from_numpy(cotangent)
             return tuple(cotangents)
 
         training.defvjp(forward, backward, symbolic_zeros=True)
         # Of one type inside; the derivative of the cast gives each array its own.
-        return training(*(leaf.astype(float) for leaf in leaves))
+        return training(*(leaf.astype(float) if self._is_float(leaf) else leaf for leaf in leaves))
 
 
 class JaxGradients:
@@ -129,15 +140,19 @@ class JaxGradients:
     """
 
     def __init__(self, loss: Loss, weights: Layout, hyper: Layout, dtype: np.dtype):
-        # What was compiled refers to the loss weakly: it is held here.
-        self._loss, self._functions = loss, compiled(loss)
-        self._weights, self._hyper, self._dtype = weights, hyper, dtype
+        self._loss, self._layouts, self._dtype = loss, (weights, hyper), dtype
+        self._program: Program | None = None
+        self._constants: list[Any] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What is compiled cannot be copied; it is made anew where it is asked for.
+        return self.__dict__ | {"_program": None, "_constants": []}
 
     def gradient(self, weights: Vector, hyper: Vector, t: int) -> Vector:
         """Return ∇_w L(w, θ, t), shape (number of weights,)."""
         with self._mode():
-            arguments = self._typed(weights), self._typed(hyper), t
-            return _plain(self._functions.gradient(*arguments, self._layouts))
+            program, arguments = self._ready(weights, hyper, t)
+            return _plain(program.gradient(*arguments))
 
     def gradient_and_pullback(
         self,
@@ -149,27 +164,34 @@ class JaxGradients:
         known: Vector | None = None,
     ) -> tuple[Vector, Pullback]:
         """Return the gradient and its pullback, from one pass; see :class:`Gradients`."""
-        arguments = self._typed(weights), self._typed(hyper), t
-        options = {"layouts": self._layouts, "wrt_hyper": wrt_hyper}
-        if known is not None:
-            with self._mode():
-                found = self._functions.with_product(*arguments, self._typed(known), **options)
-                gradient, *product = map(_plain, found)
-            return gradient, lambda _: (product[0], product[1] if wrt_hyper else np.zeros(0))
         with self._mode():
-            found, pullback = self._functions.with_pullback(*arguments, **options)
+            program, arguments = self._ready(weights, hyper, t)
+            if known is not None:
+                found = program.with_product(self._typed(known), *arguments, wrt_hyper=wrt_hyper)
+                gradient, *product = map(_plain, found)
+                return gradient, lambda _: (product[0], product[1] if wrt_hyper else np.zeros(0))
+            found, pullback = program.with_pullback(*arguments, wrt_hyper=wrt_hyper)
             gradient = _plain(found)
 
         def pull_back(vector: Vector) -> tuple[Vector, Vector]:
             with self._mode():
-                product = map(_plain, self._functions.apply(pullback, self._typed(vector)))
+                product = map(_plain, program.apply(pullback, self._typed(vector)))
                 return next(product), next(product, np.zeros(0))
 
         return gradient, pull_back
 
-    @property
-    def _layouts(self) -> tuple[Layout, Layout]:
-        return self._weights, self._hyper
+    def _ready(self, weights: Vector, hyper: Vector, t: int) -> tuple[Program, list[Any]]:
+        """Return what is compiled, and its arguments."""
+        import jax
+
+        arguments: list[Any] = [self._typed(weights), self._typed(hyper), t]
+        if self._program is None:
+            self._constants = [
+                jax.numpy.array(value) if isinstance(value, np.ndarray) else value
+                for value in self._layouts[1].constants.values()
+            ]
+            self._program = program(self._loss, self._layouts, *arguments, self._constants)
+        return self._program, [*arguments, self._constants, self._program.captured]
 
     def _typed(self, vector: Vector) -> NDArray:
         return as_aligned(vector, self._dtype)
@@ -179,103 +201,21 @@ class JaxGradients:
         import jax
 
         wide = jax.enable_x64(True) if self._dtype == np.float64 else nullcontext()
-        with wide, _explaining_tracers():
-            yield
-
-
-@dataclass(frozen=True)
-class Compiled:
-    """The compiled functions of one loss.
-
-    Attributes
-    ----------
-    gradient : callable
-        ``gradient(weights, hyper, t, layouts)`` of flat vectors returns one.
-    with_product : callable
-        ``with_product(weights, hyper, t, cotangent, layouts=…, wrt_hyper=…)`` returns it with the
-        products of its pullback.
-    with_pullback : callable
-        ``with_pullback(weights, hyper, t, layouts=…, wrt_hyper=…)`` returns it with its pullback,
-        a pytree.
-    apply : callable
-        ``apply(pullback, cotangent)``.
-    """
-
-    gradient: Callable[..., Any]
-    with_product: Callable[..., Any]
-    with_pullback: Callable[..., Any]
-    apply: Callable[..., Any]
-
-
-# A loss is compiled once, however often it is wrapped; what was compiled goes when the loss goes.
-_COMPILED: weakref.WeakKeyDictionary[Loss, Compiled] = weakref.WeakKeyDictionary()
-
-
-def compiled(loss: Loss) -> Compiled:
-    """Return the compiled functions of a loss, the same ones for the same loss."""
-    try:
-        return _COMPILED[loss]
-    except KeyError:
-        functions = _COMPILED[loss] = _compile(weakref.ref(loss))
-        return functions
-    except TypeError:  # it has no hash, or cannot be referred to weakly
-        return _compile(lambda: loss)
-
-
-def _compile(loss_of: Callable[[], Loss | None]) -> Compiled:
-    import jax
-
-    def value(weights: Any, hyper: Any, t: Any, layouts: tuple[Layout, Layout]) -> Any:
-        loss = loss_of()
-        assert loss is not None  # JaxGradients holds it
-        result = loss(layouts[0].unflatten(weights), layouts[1].unflatten(hyper), t)
-        refuse_value(result, (np.ndarray, jax.Array))
-        return result
-
-    gradient = jax.grad(value)
-
-    def with_pullback(
-        weights: Any, hyper: Any, t: Any, layouts: tuple[Layout, Layout], wrt_hyper: bool
-    ) -> Any:
-        if wrt_hyper:
-            return jax.vjp(lambda w, h: gradient(w, h, t, layouts), weights, hyper)
-        return jax.vjp(lambda w: gradient(w, hyper, t, layouts), weights)
-
-    def with_product(weights: Any, hyper: Any, t: Any, cotangent: Any, **options: Any) -> Any:
-        found, pullback = with_pullback(weights, hyper, t, **options)
-        return found, *pullback(cotangent)
-
-    fixed = ("layouts", "wrt_hyper")
-    return Compiled(
-        jax.jit(gradient, static_argnames="layouts"),
-        jax.jit(with_product, static_argnames=fixed),
-        jax.jit(with_pullback, static_argnames=fixed),
-        jax.jit(lambda pullback, cotangent: pullback(cotangent)),
-    )
-
-
-@contextmanager
-def _explaining_tracers() -> Iterator[None]:
-    import jax
-
-    try:
-        yield
-    except (jax.errors.UnexpectedTracerError, _TracedError):
-        raise ValueError(
-            "the training loss uses a value that is being differentiated or traced but was not "
-            "handed to it: pass it in `hyper`, so that its hypergradient is not lost. Or training "
-            "was called inside jax.jit, vmap or scan: take that off, the training loss is compiled "
-            "anyway"
-        ) from None
-
-
-class _TracedError(Exception):
-    """A gradient is traced by someone."""
+        try:
+            with wide:
+                yield
+        except (jax.errors.UnexpectedTracerError, TracedError):
+            raise ValueError(
+                "the training loss uses a value that is being differentiated or traced but was not "
+                "handed to it: pass it in `hyper`, so that its hypergradient is not lost. Or "
+                "training was called inside jax.jit, vmap or scan: take that off, the training "
+                "loss is compiled anyway"
+            ) from None
 
 
 def _plain(vector: Any) -> Vector:
     import jax
 
     if isinstance(vector, jax.core.Tracer):
-        raise _TracedError
+        raise TracedError
     return np.asarray(vector, dtype=np.float64)

@@ -14,9 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..parameters import Layout, Nest, as_aligned, map_leaves
+from ..parameters import Layout, as_aligned
 from .base import FrameworkLoss, Loss, Pullback, Vector, missing_extra, refuse_value
 from .bridge import value_and_pullback
+from .torch_guard import (
+    guarded,
+    naming_missing_derivatives,
+    refuse_closure,
+    refuse_once_differentiable,
+)
 
 
 class TorchLoss(FrameworkLoss):
@@ -30,11 +36,16 @@ class TorchLoss(FrameworkLoss):
 
     def __init__(self, loss: Loss):
         try:
-            import torch
+            import torch  # noqa: F401
         except ImportError:
             raise missing_extra("torch") from None
         super().__init__(loss)
-        self._torch = torch
+
+    @property
+    def _torch(self) -> Any:
+        import torch  # an attribute that holds a module could not be pickled
+
+        return torch
 
     def gradients(self, weights: Layout, hyper: Layout, dtype: np.dtype) -> TorchGradients:
         """Return what computes the gradients; see :class:`FrameworkLoss`."""
@@ -125,16 +136,22 @@ class TorchGradients:
     """
 
     def __init__(self, loss: Loss, weights: Layout, hyper: Layout, dtype: np.dtype):
+        import torch
+
         self._loss, self._weights, self._hyper = loss, weights, hyper
         self._dtype = dtype
-        self._closure_checked = False
+        self._constants = [
+            torch.tensor(value) if isinstance(value, np.ndarray) else value
+            for value in hyper.constants.values()
+        ]
+        self._first = True
 
     def gradient(self, weights: Vector, hyper: Vector, t: int) -> Vector:
         """Return ∇_w L(w, θ, t), shape (number of weights,)."""
         with _grad_enabled():
-            own, nest = self._tensors(weights, self._weights)
-            _, hyper_nest = self._tensors(hyper, self._hyper, requires_grad=False)
-            gradient = self._gradient(own, nest, hyper_nest, t)
+            own = self._tensors(weights, self._weights)
+            others = self._tensors(hyper, self._hyper, requires_grad=False, copy=True)
+            gradient = self._gradient(own, others, t)
         return _flat(gradient)
 
     def gradient_and_pullback(
@@ -148,14 +165,15 @@ class TorchGradients:
     ) -> tuple[Vector, Pullback]:
         """Return the gradient and its pullback, from one pass; see :class:`Gradients`."""
         with _grad_enabled():
-            own, nest = self._tensors(weights, self._weights)
-            hyper_leaves, hyper_nest = self._tensors(hyper, self._hyper, requires_grad=wrt_hyper)
-            gradient = self._gradient(own, nest, hyper_nest, t, create_graph=True)
-        variables = own + hyper_leaves if wrt_hyper else own
+            own = self._tensors(weights, self._weights)
+            others = self._tensors(hyper, self._hyper, requires_grad=wrt_hyper, copy=True)
+            gradient = self._gradient(own, others, t, create_graph=True)
+        variables = own + others if wrt_hyper else own
 
         def pull_back(vector: Vector, keep: bool = True) -> tuple[Vector, Vector]:
-            cotangents, _ = self._tensors(vector, self._weights, requires_grad=False)
-            pulled_back = _flat(_derivatives(gradient, variables, cotangents, keep))
+            cotangents = self._tensors(vector, self._weights, requires_grad=False, copy=True)
+            with naming_missing_derivatives():
+                pulled_back = _flat(_derivatives(gradient, variables, cotangents, keep))
             return pulled_back[: weights.size], pulled_back[weights.size :]
 
         if known is None:
@@ -164,11 +182,14 @@ class TorchGradients:
         return _flat(gradient), lambda _: product
 
     def _gradient(
-        self, own: list[Any], weights: Nest, hyper: Nest, t: int, create_graph: bool = False
+        self, own: list[Any], others: list[Any], t: int, create_graph: bool = False
     ) -> list[Any]:
         import torch
 
-        value = self._loss(weights, hyper, t)
+        nests = self._weights.nested(own), self._hyper.nested(others, self._constants)
+        with guarded(self._handed(own, others), t, contents=self._first):
+            value = self._loss(*nests, t)
+        self._first = False
         refuse_value(value, (torch.Tensor,), t)
         if not (isinstance(value, torch.Tensor) and value.requires_grad):
             warnings.warn(
@@ -177,28 +198,37 @@ class TorchGradients:
                 stacklevel=2,
             )
             return [torch.zeros_like(leaf) for leaf in own]
-        if not (self._closure_checked or create_graph):
-            _refuse_closure(value, own)
-            self._closure_checked = True
-        return list(
-            torch.autograd.grad(value, own, create_graph=create_graph, materialize_grads=True)
-        )
+        if create_graph:
+            refuse_once_differentiable(value)
+        else:
+            refuse_closure(value, own, t)
+        with naming_missing_derivatives():
+            return list(
+                torch.autograd.grad(value, own, create_graph=create_graph, materialize_grads=True)
+            )
 
-    def _tensors(
-        self, flat: Vector, layout: Layout, *, requires_grad: bool = True
-    ) -> tuple[list[Any], Nest]:
-        # Aligned, because how a product is summed depends on that. What requires no gradient is
-        # copied: PyTorch would let the loss change it.
+    def _handed(self, own: list[Any], others: list[Any]) -> dict[str, Any]:
+        """Return all tensors that the loss is given, by name."""
         import torch
 
-        leaves: list[Any] = []
+        handed = dict(zip(self._weights.names, own, strict=True))
+        handed |= zip(self._hyper.names, others, strict=True)
+        constants = zip(self._hyper.constants, self._constants, strict=True)
+        return handed | {n: value for n, value in constants if isinstance(value, torch.Tensor)}
 
-        def tensor(values: NDArray) -> Any:
-            leaves.append(torch.from_numpy(values).requires_grad_(requires_grad))
-            return leaves[-1]
+    def _tensors(
+        self, flat: Vector, layout: Layout, *, requires_grad: bool = True, copy: bool = False
+    ) -> list[Any]:
+        # Aligned, because how a product is summed depends on that. What is not made anew for each
+        # gradient is copied: PyTorch lets the loss change it.
+        import torch
 
-        typed = as_aligned(flat, self._dtype, copy=not requires_grad)
-        return leaves, map_leaves(tensor, layout.unflatten(typed))
+        typed = as_aligned(flat, self._dtype, copy=copy)
+        places = zip(layout.slices, layout.shapes, strict=True)
+        return [
+            torch.from_numpy(typed[place].reshape(shape)).requires_grad_(requires_grad)
+            for place, shape in places
+        ]
 
 
 def _derivatives(
@@ -217,24 +247,6 @@ def _derivatives(
     return list(
         torch.autograd.grad(live, variables, weights, retain_graph=keep, materialize_grads=True)
     )
-
-
-def _refuse_closure(value: Any, own: list[Any]) -> None:
-    """Raise if a loss depends on a tensor that is differentiated and was not handed to it."""
-    pending, seen = [value.grad_fn], set()
-    while pending:
-        node = pending.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        variable = getattr(node, "variable", None)
-        if variable is not None and not any(variable is leaf for leaf in own):
-            raise ValueError(
-                "the training loss uses a tensor that requires a gradient but was not handed to "
-                f"it, of shape {tuple(variable.shape)}: pass it in `hyper`, so that its "
-                "hypergradient is not lost, or detach it if it is to stay fixed"
-            )
-        pending.extend(following for following, _ in node.next_functions)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from autograd.extend import defvjp_argnums, primitive
 from autograd.tracer import isbox
 
 from ..operation import Operation
-from ..parameters import Nest
+from ..parameters import Nest, read_only
 from .state import Cell, Setup, StepLoss
 from .tape import RecurrentTape
 
@@ -151,7 +151,7 @@ def unrolled_loss(
 
 def _unrolled(weights: Any, state: Any, setup: Setup, begin: int, stop: int) -> Any:
     """Take some steps in floats; the state is one half after the other, and the loss so far."""
-    nest, size = setup.weights.unflatten(weights), setup.hidden.size
+    nest, size = setup.weights.unflatten(read_only(weights)), setup.hidden.size
     halves = [setup.shaped(half) for half in anp.split(state[:size], 2)]
     total = state[size:]
     for t in range(begin, stop):

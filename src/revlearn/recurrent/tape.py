@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..checks import refuse_derivatives, refuse_outer_derivative
 from ..errors import NonFiniteError, ReversalError, RevlearnError, closed_over, used_up
 from ..gradients import Vector
-from ..parameters import Nest, _take
+from ..parameters import Nest, _take, read_only
 from ..progress import progress
 from .state import Setup, State
 
@@ -32,7 +32,7 @@ class RecurrentTape:
 
     def __init__(self, setup: Setup, weights: Vector, start: Vector):
         self._setup, self._weights = setup, weights
-        self._nest = setup.weights.unflatten(weights)
+        self._nest = setup.weights.unflatten(read_only(weights))
         self._checksums = np.zeros(setup.steps, dtype=np.uint64)
         try:
             state = State(start)
