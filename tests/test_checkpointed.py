@@ -107,7 +107,7 @@ def test_what_is_no_number_of_states_is_refused(wrong):
 
 def test_the_derivative_can_be_taken_again():
     at = hyperparameters(20)
-    setup = rl.tape.Setup(loss, at["start"], 0.3, rl.SGD(0.1, 0.9), 20, 52)
+    setup = rl.setup.Setup(loss, at["start"], 0.3, rl.SGD(0.1, 0.9), 20, 52)
     run = checkpointed.Checkpointed(setup, *setup.flatten(at["start"], 0.3), states=4)
     first, second = (run.pull_back(np.ones(3)) for _ in range(2))
     assert np.array_equal(first.slots["weights"], second.slots["weights"])

@@ -92,3 +92,23 @@ def test_checksum_sees_exchanged_blocks_and_arrays():
     exchanged = np.concatenate([numbers[BLOCK:], numbers[:BLOCK]])
     assert checksum(numbers) != checksum(exchanged)
     assert checksum(numbers[:5], numbers[5:]) != checksum(numbers[5:], numbers[:5])
+
+
+@pytest.mark.parametrize("size", [2, 4, 1000, 2 * BLOCK + 2])
+def test_a_checksum_tells_floats_from_their_negatives(size):
+    """An even number of changed signs does not cancel."""
+    values = np.random.RandomState(0).randn(size)
+    words, negated = values.view(np.uint64), (-values).view(np.uint64)
+    assert checksum(words) != checksum(negated)
+    some = values.copy()
+    some[:2] *= -1.0
+    assert checksum(words) != checksum(some.view(np.uint64))
+
+
+@given(st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=5), st.data())
+def test_a_change_of_one_word_changes_the_checksum(words, data):
+    place = data.draw(st.integers(0, len(words) - 1))
+    changed = list(words)
+    changed[place] = data.draw(st.integers(0, 2**64 - 1).filter(lambda word: word != words[place]))
+    one, other = (np.array(numbers, dtype=np.uint64) for numbers in (words, changed))
+    assert checksum(one) != checksum(other)

@@ -396,7 +396,7 @@ def test_what_is_handed_in_stays_as_it_was(any_framework):
 def counted(monkeypatch, *, nudge=lambda t: 0.0):
     """Count calls of whatever makes gradients, and nudge those that come with a pullback."""
     calls = []
-    original = rl.tape.gradients_of
+    original = rl.setup.gradients_of
 
     def spy(*arguments):
         inner = original(*arguments)
@@ -412,7 +412,7 @@ def counted(monkeypatch, *, nudge=lambda t: 0.0):
 
         return SimpleNamespace(gradient=gradient, gradient_and_pullback=gradient_and_pullback)
 
-    monkeypatch.setattr(rl.tape, "gradients_of", spy)
+    monkeypatch.setattr(rl.setup, "gradients_of", spy)
     return calls
 
 

@@ -217,6 +217,17 @@ def test_an_irreproducible_gradient_is_reported_at_its_step(k):
     assert caught.value.step == k
 
 
+def test_a_gradient_that_comes_back_with_other_signs_is_another_one():
+    calls = itertools.count()
+
+    def loss(weights, hyper, t):
+        return np.sum(np.cos(weights)) * (1.0 if next(calls) < 5 else -1.0)
+
+    tape = rl.record(loss, np.linspace(0.3, 1.0, 50), None, rl.SGD(0.1, 0.9), 5)
+    with pytest.raises(rl.ReversalError, match="at step 4"):
+        next(tape.rewind())
+
+
 def test_a_gradient_that_rounds_otherwise_when_traced_is_not_called_irreproducible():
     """As scalars do: numpy's scalar power and its array power differ in the last bit."""
 

@@ -79,8 +79,8 @@ def add(target, values, scale, sign):
 
 @njit(cache=True)
 def dot(words, multipliers):
-    """Return the scalar product of unsigned integers, modulo 2**64."""
+    """Return the scalar product that :func:`revlearn.fixed_point.checksum` takes."""
     total = np.uint64(0)
     for i in range(words.size):
-        total += words[i] * multipliers[i]
+        total += (words[i] ^ (words[i] >> np.uint64(32))) * multipliers[i]
     return total

@@ -229,8 +229,17 @@ _MULTIPLIERS = np.random.RandomState(0).randint(0, 2**63, size=BLOCK, dtype=np.u
 ) + np.uint64(1)
 
 
+def _dot(words: NDArray[np.uint64], multipliers: NDArray[np.uint64]) -> int:
+    folded = words >> np.uint64(32)
+    folded ^= words
+    return int(np.einsum("i,i->", folded, multipliers))
+
+
 def checksum(*arrays: NDArray[np.int64] | NDArray[np.uint64]) -> int:
-    r"""Fold integers into 64 bits: a dot product with fixed odd numbers, modulo 2**64.
+    r"""Fold words into 64 bits: a dot product with fixed odd numbers, modulo 2**64.
+
+    The upper half of each word is first folded into its lower half, which loses nothing. Without,
+    changes of the uppermost bit, the sign of a float, would cancel two by two.
 
     Examples
     --------
@@ -246,6 +255,6 @@ def checksum(*arrays: NDArray[np.int64] | NDArray[np.uint64]) -> int:
             part = words[block]
             # Horner's rule: the place of a block counts, too.
             factors = _MULTIPLIERS[: part.size]
-            dot = loops.dot(part, factors) if loops else np.einsum("i,i->", part, factors)
+            dot = loops.dot(part, factors) if loops else _dot(part, factors)
             total = total * 0x9E3779B97F4A7C15 + int(dot)
     return total % 2**64

@@ -50,7 +50,8 @@ def train(
     weights : nest
         Initial weights: any nesting of dicts, lists, tuples and arrays.
     hyper : nest or None
-        What the loss depends on beside the weights: penalties, training images, …
+        What the loss depends on beside the weights: penalties, training images, … Integers,
+        booleans and random keys (labels, masks) are handed on as they are, without a derivative.
     optimizer : Optimizer
         Update rule with its schedules, for example :class:`revlearn.SGD`.
     steps : int
