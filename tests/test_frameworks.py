@@ -615,7 +615,7 @@ def test_a_bad_loss_is_explained(framework):
         run(lambda w, hyper, t: None, np.ones(2))
     with pytest.raises(rl.NonFiniteError, match=r"at step 0, leaf weights\[1\]: the gradient is"):
         run(lambda w, hyper, t: framework.np.sum(framework.np.sqrt(w)), np.array([1.0, 0.0]))
-    with pytest.raises(TypeError, match="optimizer must be one of revlearn's"):
+    with pytest.raises(TypeError, match="optimizer must be an update rule"):
         rl.train(framework.wrap(lambda w, hyper, t: w), 1.0, None, 0.1, 4)
 
 
