@@ -21,7 +21,8 @@ from .errors import NonFiniteError
 from .meta_optimizers import SGD, Adam, MetaOptimizer, RMSprop, State, VanishingMomentumAdam, Vector
 from .parameters import Layout, Nest
 from .progress import progress
-from .results import plain_json, replacing
+from .results import plain_json
+from .whole_files import replacing
 
 __all__ = [
     "SGD",

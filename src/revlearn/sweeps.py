@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from .progress import progress
-from .results import plain, plain_json, replacing
+from .results import plain, plain_json
+from .whole_files import replacing
 
 
 def resumable_map(
