@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from crashes import Crash, interrupt
 from revlearn import results
 from revlearn.errors import DataError
 
@@ -102,35 +103,6 @@ def is_whole(path):
     return new
 
 
-def crash_at(moment, crash):
-    """Let the moment-th operation on files crash: before it, after half of it, and after it."""
-    passed = 0
-
-    def wrapped(operation, half=None):
-        def run(self, *arguments, **options):
-            nonlocal passed
-            for stage in ("before", "half", "after"):
-                if stage == "after":
-                    result = operation(self, *arguments, **options)
-                if passed == moment:
-                    if stage == "half" and half:
-                        half(self, *arguments)
-                    passed += 1
-                    crash()
-                passed += 1
-            return result
-
-        return run
-
-    write_bytes = Path.write_bytes
-    Path.write_bytes = wrapped(write_bytes, lambda self, content: write_bytes(self, content[:50]))
-    Path.replace = wrapped(Path.replace)
-
-
-def interrupt():
-    raise KeyboardInterrupt
-
-
 @pytest.mark.parametrize("again", [False, True])
 def test_an_interrupted_save_leaves_the_old_or_the_new_result(tmp_path, again):
     """Interrupted at any moment, and once more when it is saved again."""
@@ -138,9 +110,7 @@ def test_an_interrupted_save_leaves_the_old_or_the_new_result(tmp_path, again):
         path = tmp_path / str(number) / "run"
         results.save(path, **WHOLE)
         with pytest.MonkeyPatch.context() as patch:
-            for name in ("write_bytes", "replace"):
-                patch.setattr(Path, name, getattr(Path, name))  # to be put back
-            crash_at(number, interrupt)
+            Crash(patch, number, interrupt)
             try:
                 results.save(path, **NEW)
             except KeyboardInterrupt:
@@ -157,27 +127,29 @@ def test_an_interrupted_save_leaves_the_old_or_the_new_result(tmp_path, again):
         assert is_whole(path) == new
         results.save(path, **NEW)
         assert sorted(file.name for file in path.parent.iterdir()) == ["run.json", "run.npz"]
-    assert number == 15  # two files to be written and moved, one to be moved again
+    assert number == 21  # two files opened, written and moved, one moved again
 
 
 KILLED = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
-import test_results as tests
+import pytest
+from crashes import Crash
 from revlearn import results
-tests.crash_at(int(sys.argv[3]), lambda: os._exit(9))
-results.save(sys.argv[2], **tests.NEW)
+from test_results import NEW
+Crash(pytest.MonkeyPatch(), int(sys.argv[3]), lambda: os._exit(9))
+results.save(sys.argv[2], **NEW)
 """
 
 
-@pytest.mark.parametrize("moment", [0, 4, 7, 10, 13, 16])
+@pytest.mark.parametrize("moment", [0, 4, 8, 13, 16, 17, 19, 30])
 def test_a_killed_save_leaves_the_old_or_the_new_result(tmp_path, moment):
     path = tmp_path / "run"
     results.save(path, **WHOLE)
     command = [sys.executable, "-c", KILLED, str(Path(__file__).parent), str(path), str(moment)]
     killed = subprocess.run(command)
-    assert killed.returncode == (9 if moment < 15 else 0)
-    assert is_whole(path) == (moment > 10)
+    assert killed.returncode == (9 if moment < 21 else 0)
+    assert is_whole(path) == (moment > 16)  # from then on the JSON file is the new one
 
 
 @pytest.mark.parametrize("operation", ["write_bytes", "replace"])
