@@ -22,7 +22,8 @@ import numpy as np
 
 from problems import PROBLEMS
 from registry import CONTENDERS
-from revlearn.results import peak_memory, replacing
+from revlearn.results import peak_memory
+from revlearn.whole_files import replacing
 
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 PEAK_METHOD = "VmHWM, reset before the run" if _RESET.exists() else "ru_maxrss of the process"

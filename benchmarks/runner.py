@@ -18,7 +18,8 @@ import numpy as np
 from measure import PEAK_METHOD
 from problems import PROBLEMS
 from report import FIXED_POINT_TOLERANCE, FLOAT_TOLERANCE
-from revlearn.results import plain_json, replacing
+from revlearn.results import plain_json
+from revlearn.whole_files import replacing
 
 ROOT = Path(__file__).parents[1]
 # One thread everywhere: NPROC is the number of XLA's, and none is to wait for another of them.

@@ -291,6 +291,91 @@ def test_the_first_points_are_the_start_and_a_latin_hypercube():
     assert np.all(x <= high)
 
 
+def asks_needed(search, offsets, scale, with_gradients, most):
+    """Tell results next to (0.5, 0.5); return how many asks it takes to 0.001 of the scale."""
+
+    def tell(x):
+        value, slope = scale * np.sum((x - 0.3) ** 2), 2.0 * scale * (x - 0.3)
+        search.tell(x, value, slope if with_gradients else None)
+
+    for offset in offsets:
+        tell(np.array([0.5 + offset, 0.5]))
+    for count in range(most + 1):
+        if search.best[1] < 1e-3 * scale:
+            return count
+        tell(search.ask())
+    return np.inf
+
+
+CROWDS = {
+    "distinct": 1e-9 * np.arange(6),
+    "closer": 1e-12 * np.arange(6),
+    "wider": 1e-6 * np.arange(6),
+    "wide": 1e-2 * np.arange(6),
+    "equal": np.zeros(6),
+    "crowd and one": np.array([0.0, 1e-9, 2e-9, 3e-9, 0.4]),
+}
+
+
+@pytest.mark.parametrize("crowd", CROWDS)
+@pytest.mark.parametrize("first", [1, 2, 5, 6])
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
+def test_results_at_one_place_do_not_blind_it(crowd, first, scale):
+    search = BayesianSearch([0.0, 0.0], [1.0, 1.0], first=first)
+    assert asks_needed(search, CROWDS[crowd], scale, True, most=8) <= 8
+
+
+@pytest.mark.parametrize("crowd", ["distinct", "equal", "crowd and one"])
+@pytest.mark.parametrize(("first", "scale"), [(1, 1e9), (2, 1.0), (2, 1e-9), (5, 1e9)])
+def test_nor_do_they_without_gradients(crowd, first, scale):
+    search = BayesianSearch([0.0, 0.0], [1.0, 1.0], first=first)
+    assert asks_needed(search, CROWDS[crowd], scale, False, most=12) <= 12
+
+
+def test_what_lies_elsewhere_is_not_clipped_by_a_crowd():
+    """Neither with slopes, nor without; and what is far off still is."""
+    points = np.array([[0.5], [0.5 + 1e-9], [0.5 + 2e-9], [0.0], [1.0], [0.2]])
+    values, slopes = (points[:, 0] - 0.45) ** 2, 2.0 * (points - 0.45)
+    for scale in (1e-9, 1.0, 1e9):
+        for told in (slopes, np.full((6, 1), np.nan)):
+            observations, observed = cleaned(scale * values, scale * told, 3, points)
+            assert observed[:, 1].all() == np.isfinite(told).all()
+            shape = observations[:, 0] - observations[0, 0]
+            assert np.allclose(shape / shape[3], (values - values[0]) / (values[3] - values[0]))
+            far_off = np.where(np.arange(6) == 4, 1e30, values)
+            clipped, _ = cleaned(scale * far_off, scale * told, 3, points)
+            assert 0.1 < clipped[3, 0] - clipped[0, 0] < clipped[4, 0] - clipped[0, 0] < 3.0
+
+
+def test_gradients_of_one_place_are_used():
+    points = 0.5 + 1e-9 * np.arange(4)[:, None]
+    slopes = 2.0 * (points - 0.3)
+    for scale in (1e-9, 1.0, 1e9):
+        values = scale * (points[:, 0] - 0.3) ** 2
+        observations, observed = cleaned(values, scale * slopes, 2, points)
+        assert observed.all()
+        assert np.allclose(observations[:, 1], 1.0)
+
+
+@pytest.mark.parametrize("ends", [(0.0, np.inf), (-np.inf, 0.0), (np.nan, 1.0), (0.0, np.nan)])
+def test_a_box_without_end_is_refused(ends):
+    low, high = ends
+    with pytest.raises(ValueError, match=rf"side 1 of the box goes from {low} to {high}: .*finite"):
+        BayesianSearch([0.0, low, 0.0], [1.0, high, np.inf])
+    with pytest.raises(ValueError, match=r"side 0 of the box goes from -1e\+308 to 1e\+308"):
+        BayesianSearch([-1e308], [1e308])
+    with pytest.raises(ValueError, match="not a point of the box"):
+        BayesianSearch([0.0], [1.0], start=[np.nan])
+
+
+@pytest.mark.parametrize("name", ["first", "refit_every"])
+def test_counts_are_whole_numbers(name):
+    for wrong in (2.5, 2.0, "2", None, np.nan, 0, -1):
+        with pytest.raises(ValueError, match=rf"{name} is a whole.*not {wrong!r}"):
+            BayesianSearch([0.0], [1.0], **{name: wrong})
+    assert getattr(BayesianSearch([0.0], [1.0], **{name: np.int64(3)}), name) == 3
+
+
 def test_what_does_not_fit_the_box_is_refused():
     with pytest.raises(ValueError, match="side 1 of the box goes from 1"):
         BayesianSearch([0.0, 1.0], [1.0, 1.0])

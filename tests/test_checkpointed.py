@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import revlearn as rl
 from revlearn.estimators import checkpointed
 from revlearn.gradients import AutogradGradients
+from revlearn.information_buffer import InformationBuffer
 from revlearn.optimizers.buffers import Rounding
 
 
@@ -99,10 +100,18 @@ def test_states_and_repetitions_are_those_of_the_text():
     assert checkpointed.repetitions(1000, checkpointed.count("log", 1000)) == 4
 
 
-@pytest.mark.parametrize("wrong", [0, -1, 2.5, "square"])
+@pytest.mark.parametrize("wrong", [0, -1, 2.5, 2.0, "square", None, np.array([1, 2]), np.nan])
 def test_what_is_no_number_of_states_is_refused(wrong):
     with pytest.raises(ValueError, match="checkpoints must be"):
         checkpointed.train(loss, np.ones(3), 0.3, rl.SGD(0.1, 0.9), 3, checkpoints=wrong)
+
+
+def test_whole_numbers_of_any_kind_are_states():
+    for number in (np.int64(3), np.uint8(3), np.array(3)):
+        found = checkpointed.count(number, 10)
+        assert found == 3
+        assert type(found) is int
+    assert [checkpointed.count(kind, 0) for kind in ("all", "sqrt", "log")] == [1, 1, 1]
 
 
 def test_the_derivative_can_be_taken_again():
@@ -172,8 +181,65 @@ def test_the_bytes_of_reversal_are_those_of_the_buffers():
     assert rl.estimators.choose(10, steps, 0.9, 1e6).memory == tape.num_bits / 8
 
 
-@pytest.mark.parametrize("wrong", [{"steps": 0}, {"num_parameters": 0}, {"momentum": 0.0}])
+@pytest.mark.parametrize(
+    "momentum", [1e-9, 2.0**-17, 1e-5, 2.4 * 2.0**-16, 1e-3, 0.1, 0.5, 0.9, 1.0]
+)
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 7, 30, 500])
+def test_the_bytes_are_those_that_a_buffer_occupies(momentum, steps):
+    """Up to the 4 bytes that a buffer may hold more or less, depending on when it last spilled."""
+    numerator = max(round(momentum * 2**16), 1)
+    buffer, values = InformationBuffer(10), np.arange(10, dtype=np.int64) * 10**12
+    for _ in range(steps):
+        values += 10**12
+        buffer.multiply(values, numerator)
+    found = rl.estimators.choose(10, steps, momentum, np.inf)
+    assert found.checkpoints is None
+    assert abs(found.memory - buffer.num_bits / 8) <= 4 * 10
+
+
+def test_the_bytes_are_those_of_training_with_a_tiny_momentum():
+    for momentum in (1e-9, 1e-5, np.geomspace(1e-9, 1.0, 200)):
+        optimizer = rl.SGD(0.01, momentum)
+        tape = rl.record(lambda w, hyper, t: np.sum(w**2), np.ones(10), None, optimizer, 200)
+        choice = rl.estimators.choose(10, 200, momentum, 1e6)
+        assert choice.checkpoints is None
+        assert abs(choice.memory - tape.num_bits / 8) <= 4 * 10
+
+
+def test_memory_without_limit_gives_the_fastest_way():
+    for steps in (1, 30, 10**5):
+        unlimited = rl.estimators.choose(100, steps, 0.9, np.inf)
+        assert unlimited == rl.estimators.choose(100, steps, 0.9, 1e30)
+        numpys = np.int64(100), np.int32(steps), np.float64(0.9), np.float32(np.inf)
+        assert unlimited == rl.estimators.choose(*numpys)
+
+
+def test_a_momentum_that_needs_more_bits_counts():
+    """16 bits would round it to 1, and its run would seem to keep nothing."""
+    few = rl.estimators.choose(1, 5 * 10**6, 1.0, 1e6).memory
+    assert rl.estimators.choose(1, 5 * 10**6, 1.0 - 2.0**-17, 1e6).memory == few + 4
+    assert few == 8
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"steps": 0},
+        {"steps": 3.0},
+        {"num_parameters": 0},
+        {"num_parameters": 1e3},
+        {"momentum": 0.0},
+        {"momentum": np.nan},
+        {"memory": np.nan},
+    ],
+)
 def test_a_run_that_cannot_be_is_refused(wrong):
     given = {"num_parameters": 3, "steps": 3, "momentum": 0.9, "memory": 1e3} | wrong
-    with pytest.raises(ValueError, match=r"must (be|lie)"):
+    with pytest.raises((TypeError, ValueError), match=r"must (be|lie)"):
         rl.estimators.choose(**given)
+
+
+@pytest.mark.parametrize("memory", [0.0, -1.0, -1e9, -np.inf])
+def test_no_memory_holds_no_state(memory):
+    with pytest.raises(ValueError, match="hold no state of 3 weights"):
+        rl.estimators.choose(3, 3, 0.9, memory)

@@ -1,3 +1,4 @@
+import errno
 import functools
 import gzip
 import hashlib
@@ -156,6 +157,43 @@ def test_download_is_checked_cached_and_falls_back_to_the_next_mirror(cache):
 def test_offline_with_nothing_cached_says_what_to_do(cache):
     with pytest.raises(DataError, match=r"cannot be downloaded.*Without a network, put the file"):
         files.fetch("mnist/x.gz", "0" * 64, ["http://127.0.0.1:9/x.gz"])
+
+
+def test_a_folder_where_a_file_should_be_is_named(cache, tmp_path, monkeypatch):
+    folder, _ = cache
+    (folder / "set" / "file.gz").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"file\.gz cannot be read: Is a directory"):
+        files.fetch("set/file.gz", "0" * 64, ["http://127.0.0.1:9/file.gz"])
+    monkeypatch.setenv("REVLEARN_DATA", str(folder))
+    with pytest.raises(DataError, match=r"file\.gz cannot be read: Is a directory"):
+        files.fetch("set/file.gz", "0" * 64, ["http://127.0.0.1:9/file.gz"])
+
+
+def test_a_cache_that_cannot_be_written_is_named(cache, monkeypatch):
+    """A file in its place; then a disk that is full in the middle of the download."""
+    folder, mirror = cache
+    content = b"digits" * 100_000
+    (mirror / "file.gz").write_bytes(content)
+    sha256 = hashlib.sha256(content).hexdigest()
+    address, server = serve(mirror)
+    try:
+        folder.write_text("text")
+        with pytest.raises(DataError, match=r"cannot be downloaded.*put the file at"):
+            files.fetch("set/file.gz", sha256, [address + "file.gz"])
+        folder.unlink()
+
+        def full(self, chunk_size):
+            yield content[:chunk_size]
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr("requests.Response.iter_content", full)
+        with pytest.raises(DataError, match=r"cannot be downloaded.*No space left"):
+            files.fetch("set/file.gz", sha256, [address + "file.gz"])
+        assert [path for path in folder.rglob("*") if path.is_file()] == []
+        monkeypatch.undo()
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def test_an_archive_cannot_write_anywhere(tmp_path, monkeypatch):

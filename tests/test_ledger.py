@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from revlearn import ledger, results
+from revlearn.errors import DataError
 
 PUBLISHED = """
 chapter = "book/paper/x"
@@ -62,6 +63,30 @@ def test_a_reason_excuses_one_number_and_is_printed_as_missed(stored):
 def test_a_number_that_is_not_stored_is_named(stored):
     with pytest.raises(KeyError, match=r"x\.toml asks for 'los', which x\.json"):
         ledger.compare(stored(published=PUBLISHED.replace('"loss"\n[[', '"los"\n[[')))
+
+
+@pytest.mark.parametrize(
+    "published",
+    [
+        "",
+        "text",
+        PUBLISHED[:40],
+        "number = 3",
+        "number = [3]",
+        PUBLISHED.replace("ours", "our"),
+        PUBLISHED.replace("source", "from"),
+        PUBLISHED + "more = 1",
+        PUBLISHED.replace('"0.53"', '"about a half"'),
+        PUBLISHED.replace('"0.53"', "[0.53]"),
+    ],
+)
+def test_what_was_published_is_read_or_named(stored, published):
+    path = stored(published=published)
+    with pytest.raises(DataError, match=r"x\.toml is damaged.*Write it as"):
+        ledger.compare(path)
+    path.with_name("x.toml").unlink()
+    with pytest.raises(FileNotFoundError, match=r"x\.toml"):
+        ledger.compare(path)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Sweeps take up where they were, in one process, in several, and on a cluster."""
 
+import errno
 import json
 import os
 import re
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 import needs
-from revlearn.errors import how_to_install
+from revlearn.errors import DataError, how_to_install
 from revlearn.sweeps import resumable_map
 
 
@@ -43,6 +44,54 @@ def test_a_folder_of_another_run_is_refused(tmp_path):
     with pytest.raises(ValueError, match="items_sha256 differ"):
         resumable_map(abs, [1, 3], tmp_path, settings={"a": 1})
     assert resumable_map(abs, [1, 2], tmp_path, settings={"a": 1})[0] == [1, 2]
+
+
+@pytest.mark.parametrize("name", ["settings.json", "000001.json"])
+def test_a_damaged_file_is_named_before_anything_is_computed(tmp_path, name):
+    resumable_map(abs, [1, 2], tmp_path, settings={"a": 1})
+    (tmp_path / "000000.json").unlink()
+    file, computed = tmp_path / name, []
+    whole = file.read_bytes()
+    shapes = [b"[]", b"3", b"null", b"{}", b'{"result": 1}', b'{"result": 1, "seconds": "1"}']
+    more = json.dumps(json.loads(whole) | {"more": 1}).encode()
+    for content in (*(whole[:end] for end in range(len(whole))), b"text", b"\xff", *shapes, more):
+        file.write_bytes(content)
+        with pytest.raises(DataError, match=rf"{name} is damaged: .*Delete it"):
+            resumable_map(computed.append, [1, 2], tmp_path, settings={"a": 1})
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(DataError, match=rf"{name} cannot be read"):
+        resumable_map(computed.append, [1, 2], tmp_path, settings={"a": 1})
+    file.rmdir()
+    assert computed == []
+    assert resumable_map(abs, [1, 2], tmp_path, settings={"a": 1})[0] == [1, 2]
+
+
+def test_a_full_disk_keeps_what_is_stored(tmp_path, monkeypatch):
+    whole = Path.write_bytes
+
+    def full(self, content):
+        if "000002" in self.name:
+            whole(self, content[:3])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return whole(self, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(DataError, match=r"000002\.json cannot be.*: No space left.*Make room"):
+        resumable_map(abs, [-1, -2, -3], tmp_path, settings={})
+    monkeypatch.undo()
+    names = ["000000.json", "000001.json", "settings.json"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == names
+    calls = []
+    resumable_map(calls.append, [-1, -2, -3], tmp_path, settings={})
+    assert calls == [-3]
+
+
+def test_a_file_where_the_folder_should_be_is_named(tmp_path):
+    (tmp_path / "file").write_text("text")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(DataError, match=r"settings\.json cannot be written.*folder"):
+            resumable_map(abs, [1], folder, settings={})
 
 
 def test_several_processes_give_the_same_in_the_same_order(tmp_path):

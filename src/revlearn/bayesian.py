@@ -1,30 +1,27 @@
-r"""Bayesian optimisation that may be told hypergradients: ask for a point, tell what it gave.
+"""Bayesian optimisation that may be told hypergradients: ask for a point, tell what it gave.
 
 The model is a Gaussian process on values and gradients (:mod:`revlearn.gaussian_process`). The next
-point is that of the largest *expected improvement*
-
-.. math:: \mathrm{EI}(x) = \mathrm{E}[\max(y^* - f(x), 0)] = \sigma\, h(z), \qquad
-    h(z) = \varphi(z) + z\, \Phi(z), \qquad z = (y^* - \mu) / \sigma
-
-over the best value :math:`y^*` so far. Needs scipy.
+point is that of the largest *expected improvement* (:mod:`revlearn.expected_improvement`) over the
+best value so far. Needs scipy.
 """
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import autograd.numpy as anp
 import numpy as np
 from autograd import value_and_grad
-from autograd.extend import defvjp, primitive
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
-from scipy.special import erfcx, ndtr
 
+from .expected_improvement import log_expected_improvement
 from .gaussian_process import GaussianProcess, Matrix, Vector
 
 _CAP = 3.0  # times the distance from the best value to the median of the first results
 _STEEPEST = 100.0  # standard deviations of the values per side of the box
+_ONE_PLACE = 0.02  # sides of the box: the shortest length scale of the model
 _CANDIDATES, _CLIMBS = 256, 4
 
 
@@ -61,7 +58,8 @@ class BayesianSearch:
     Raises
     ------
     ValueError
-        If the box is empty, or the start outside.
+        If the box is empty or not finite, the start outside, or `first` or `refit_every` no whole
+        number from 1 on.
 
     Notes
     -----
@@ -95,20 +93,24 @@ class BayesianSearch:
         self.low, self.high = np.asarray(low, np.float64), np.asarray(high, np.float64)
         if self.low.ndim != 1 or self.low.shape != self.high.shape:
             raise ValueError(f"corners of shapes {self.low.shape} and {self.high.shape}: not a box")
-        if not np.all(self.low < self.high):
-            bad = int(np.argmin(self.low < self.high))
-            ends = f"{self.low[bad]} to {self.high[bad]}"
-            raise ValueError(f"side {bad} of the box goes from {ends}")
-        if first < 1 or refit_every < 1:
-            raise ValueError(f"first and refit_every are 1 or more, not {first} and {refit_every}")
+        with np.errstate(invalid="ignore", over="ignore"):
+            sides = self.high - self.low
+        sound = np.isfinite(sides) & (sides > 0.0)
+        if not sound.all():
+            bad = int(np.argmin(sound))
+            raise ValueError(
+                f"side {bad} of the box goes from {self.low[bad]} to {self.high[bad]}: give two "
+                "finite ends, the lower one first"
+            )
+        self.first, self.refit_every = _count("first", first), _count("refit_every", refit_every)
         begin = 0.5 * (self.low + self.high) if start is None else np.asarray(start, np.float64)
-        if begin.shape != self.low.shape or np.any(begin < self.low) or np.any(begin > self.high):
+        if begin.shape != self.low.shape or not np.all((self.low <= begin) & (begin <= self.high)):
             raise ValueError(f"start {begin} is not a point of the box")
-        self.seed, self.first, self.refit_every = seed, first, refit_every
+        self.seed = seed
         self.points: list[Vector] = []
         self.values: list[float] = []
         self.gradients: list[Vector] = []
-        self._design = np.vstack([begin, self._scaled(self._latin_hypercube(first - 1))])
+        self._design = np.vstack([begin, self._scaled(self._latin_hypercube(self.first - 1))])
         self._parameters: tuple[int, Vector] = (0, np.zeros(0))
 
     def ask(self) -> Vector:
@@ -211,10 +213,10 @@ class BayesianSearch:
     def _process(self, n: int) -> GaussianProcess:
         """Return a process on the first `n` results, with parameters still to be found."""
         side = self.high - self.low
-        observations, observed = cleaned(
-            np.array(self.values[:n]), np.array(self.gradients[:n]) * side, self.first
-        )
         points = (np.array(self.points[:n]) - self.low) / side
+        observations, observed = cleaned(
+            np.array(self.values[:n]), np.array(self.gradients[:n]) * side, self.first, points
+        )
         return GaussianProcess(points, observations, observed, np.zeros(len(side) + 3))
 
     def _scaled(self, unit: Vector) -> Vector:
@@ -227,12 +229,29 @@ class BayesianSearch:
         return (ranks + random.random(ranks.shape)) / max(n, 1)
 
 
-def cleaned(values: Vector, gradients: Matrix, first: int) -> tuple[Matrix, NDArray[np.bool_]]:
+def _count(name: str, number: int) -> int:
+    try:
+        count = operator.index(number)
+    except TypeError:
+        count = 0
+    if count < 1:
+        raise ValueError(f"{name} is a whole number, 1 or more, not {number!r}")
+    return count
+
+
+def cleaned(
+    values: Vector, gradients: Matrix, first: int, points: Matrix | None = None
+) -> tuple[Matrix, NDArray[np.bool_]]:
     """Standardise values, and gradients with them; clip values that are far off.
 
     A value above the best one plus 3 times the distance from it to the median of the first results
     is clipped there; one that is not finite counts as such. A gradient is left out if its value is
     clipped, or if it would cross 100 standard deviations of the values within one side of the box.
+
+    Results of one place, within 0.02 of the box of each other, do not say how values differ. If
+    most of the first results lie where the best one does, the slopes that were told say it, or else
+    the results elsewhere: the median slope, or the distance from the best value to their median,
+    takes the place of the distance. If all results lie there, it takes that of the deviation, too.
 
     Parameters
     ----------
@@ -241,6 +260,8 @@ def cleaned(values: Vector, gradients: Matrix, first: int) -> tuple[Matrix, NDAr
         Per side of the box. NaN where there is none.
     first : int
         How many results make the median: those before the search goes where values are small.
+    points : ndarray, shape (n, D), optional
+        Where the results belong, in the unit box. Without them no two lie in one place.
 
     Returns
     -------
@@ -262,14 +283,19 @@ def cleaned(values: Vector, gradients: Matrix, first: int) -> tuple[Matrix, NDAr
     kept = values[finite]
     best = kept.min() if len(kept) else 0.0
     early = values[:first][finite[:first]]
-    # With one value alone, or none, the slopes say what a difference is, or else it is one.
+    elsewhere = _elsewhere(values, finite, points)
+    distance = float(np.median(early if len(early) else kept)) - best if len(kept) else 0.0
+    # With one value alone, or one place, the slopes say what a difference is, or else it is one.
     steep = np.max(np.abs(gradients), axis=1, initial=0.0)
     usual = steep[finite & np.isfinite(steep) & (steep > 0.0)]
-    unit = float(np.median(usual)) if len(usual) else 1.0
-    distance = float(np.median(early if len(early) else kept)) - best if len(kept) else 0.0
-    cap = best + _CAP * (distance or unit)
+    others = values[finite & elsewhere] - best
+    unit = next((float(np.median(some)) for some in (usual, others) if len(some)), 0.0)
+    if unit and 2 * np.sum((finite & ~elsewhere)[:first]) > len(early):
+        distance = unit
+    cap = best + _CAP * (distance or unit or 1.0)
     clipped = np.where(finite, np.minimum(values, cap), cap)
-    spread = float(np.std(clipped)) or unit
+    spread = float(np.std(clipped)) if elsewhere.any() or not unit else unit
+    spread = spread or unit or 1.0
     observations = np.column_stack([clipped - clipped.mean(), gradients]) / spread
     usable = finite & (values <= cap) & (steep <= _STEEPEST * spread)
     observed = np.isfinite(observations) & np.column_stack(
@@ -278,64 +304,13 @@ def cleaned(values: Vector, gradients: Matrix, first: int) -> tuple[Matrix, NDAr
     return np.where(observed, observations, 0.0), observed
 
 
-def log_expected_improvement(mean: Any, deviation: Any, best: float) -> Any:
-    """Return the logarithm of the expected improvement; autograd may trace it.
-
-    The logarithm stays finite, and keeps a slope, where the improvement itself underflows.
-
-    Parameters
-    ----------
-    mean, deviation : ndarray, shape (m,)
-        Of normal distributions; deviations are positive.
-    best : float
-        The value to improve on, by being smaller.
-
-    References
-    ----------
-    D. R. Jones, M. Schonlau, W. J. Welch, "Efficient Global Optimization of Expensive Black-Box
-    Functions", Journal of Global Optimization 1998; for the logarithm S. Ament, S. Daulton,
-    D. Eriksson, M. Balandat, E. Bakshy, "Unexpected Improvements to Expected Improvement for
-    Bayesian Optimization", NeurIPS 2023.
-
-    Examples
-    --------
-    >>> log_expected_improvement(np.array([0.0, 5.0]), np.ones(2), best=0.0).round(3)
-    array([ -0.919, -16.744])
-    """
-    return anp.log(deviation) + _log_h((best - mean) / deviation)
-
-
-@primitive
-def _log_h(z: Vector) -> Vector:
-    """Return log h(z). For z < 0 it is log φ(z) + log(1 + z M(z)), with Mills' ratio M = Φ/φ."""
-    below, above = np.minimum(z, 0.0), np.maximum(z, 0.0)
-    return np.where(
-        z < 0.0,
-        _log_density(below) + np.log(_relative_h(below)),
-        np.log(np.exp(_log_density(above)) + above * ndtr(above)),
-    )
-
-
-def _log_density(z: Vector) -> Vector:
-    """Return log φ(z)."""
-    return -0.5 * z**2 - 0.5 * np.log(2.0 * np.pi)
-
-
-def _relative_h(z: Vector) -> Vector:
-    """Return h(z) / φ(z) = 1 + z M(z) for z ≤ 0; its leading term 1/z² where that cancels."""
-    return np.where(z > -1e3, 1.0 + z * _mills(z), 1.0 / np.minimum(z, -1.0) ** 2)
-
-
-def _mills(z: Vector) -> Vector:
-    """Return Φ(z) / φ(z) for z ≤ 0."""
-    return np.sqrt(0.5 * np.pi) * erfcx(-z / np.sqrt(2.0))
-
-
-def _slope_of_log_h(z: Vector) -> Vector:
-    """Return Φ(z) / h(z), the derivative of log h."""
-    below, above = np.minimum(z, 0.0), np.maximum(z, 0.0)
-    h_above = np.exp(_log_density(above)) + above * ndtr(above)
-    return np.where(z < 0.0, _mills(below) / _relative_h(below), ndtr(above) / h_above)
-
-
-defvjp(_log_h, lambda ans, z: lambda g: g * _slope_of_log_h(z))
+def _elsewhere(
+    values: Vector, finite: NDArray[np.bool_], points: Matrix | None
+) -> NDArray[np.bool_]:
+    """Say which results lie at another place than the best one."""
+    if not finite.any():
+        return ~finite
+    best = int(np.argmin(np.where(finite, values, np.inf)))
+    if points is None:
+        return np.arange(len(values)) != best
+    return np.max(np.abs(points - points[best]), axis=1) > _ONE_PLACE

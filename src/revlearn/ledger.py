@@ -17,10 +17,12 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from .results import load
+from .whole_files import damaged, read
 
 
 @dataclass(frozen=True)
@@ -79,12 +81,14 @@ def compare(path: str | Path) -> list[Row]:
     ValueError
         If a number lies outside its tolerance and no reason is given, or a reason is given for one
         that does not.
+    DataError
+        If a file is damaged, or lacks what the head of this module shows.
     """
     path = Path(path)
     numbers = load(path).numbers
     toml = path.with_name(path.name + ".toml")
     rows = []
-    for entry in tomllib.loads(toml.read_text(encoding="utf-8"))["number"]:
+    for entry in _entries(toml):
         key = entry.pop("ours")
         if key not in numbers:
             raise KeyError(f"{toml.name} asks for {key!r}, which {path.name}.json does not hold")
@@ -98,6 +102,25 @@ def compare(path: str | Path) -> list[Row]:
             )
         rows.append(row)
     return rows
+
+
+def _entries(toml: Path) -> list[dict[str, Any]]:
+    """Read what was published."""
+    remedy = "Write it as the head of revlearn.ledger shows"
+    try:
+        entries = tomllib.loads(read(toml).decode())["number"]
+    except (ValueError, KeyError) as error:
+        raise damaged(toml, f"it holds no numbers: {error}", remedy) from error
+    names = {field.name for field in fields(Row)}
+    for entry in entries if isinstance(entries, list) else [entries]:
+        held = entry.keys() if isinstance(entry, dict) else set()
+        if not names >= held >= names - {"tolerance", "reason"}:
+            raise damaged(toml, f"a number has {sorted(held)}, not {sorted(names)}", remedy)
+        try:
+            float(entry["published"])
+        except (ValueError, TypeError) as error:
+            raise damaged(toml, f"{entry['what']!r} is no number: {error}", remedy) from error
+    return entries
 
 
 def table(rows: Sequence[Row]) -> str:

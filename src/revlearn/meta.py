@@ -6,22 +6,32 @@ One *meta-iteration* is a whole training run, its hypergradient, and one step of
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from autograd import value_and_grad
 from numpy.typing import ArrayLike, NDArray
 
+from .checks import first_not_finite, whole_number
 from .errors import NonFiniteError
-from .meta_optimizers import SGD, Adam, MetaOptimizer, RMSprop, State, VanishingMomentumAdam, Vector
+from .meta_checkpoint import Checkpoint, SoFar
+from .meta_optimizers import (
+    SGD,
+    Adam,
+    MetaOptimizer,
+    RMSprop,
+    State,
+    VanishingMomentumAdam,
+    Vector,
+    refuse_optimizer,
+)
+from .objectives import flattened
 from .parameters import Layout, Nest
 from .progress import progress
-from .results import plain_json, replacing
+from .results import plain_json
 
 __all__ = [
     "SGD",
@@ -61,18 +71,6 @@ class Descent:
     seconds: float
 
 
-@dataclass
-class _SoFar:
-    """The descent up to some meta-iteration: what a checkpoint holds."""
-
-    x: Vector
-    state: State
-    values: list[float] = field(default_factory=list)
-    norms: list[float] = field(default_factory=list)
-    kept: dict[str, list[NDArray]] = field(default_factory=dict)
-    seconds: float = 0.0
-
-
 def minimize(
     objective: Callable[[Nest, int], Any],
     hyper: Nest,
@@ -89,7 +87,10 @@ def minimize(
     ----------
     objective : callable
         ``objective(hyper, i)``, a scalar that autograd can differentiate; `i` is the
-        meta-iteration and picks the seed, if seeds are to change.
+        meta-iteration and picks the seed, if seeds are to change. An objective in JAX or PyTorch
+        is handed over as ``rl.gradients.jax(objective)`` or ``rl.gradients.torch(objective)``. It
+        is given `hyper` as arrays of float64 of that framework, and is not compiled as a whole,
+        so that it may call :func:`revlearn.train`.
     hyper : nest
         Where to start.
     optimizer : MetaOptimizer
@@ -99,7 +100,9 @@ def minimize(
     checkpoint : str or Path, optional
         File that holds the descent so far, replaced as a whole after each meta-iteration. If it
         exists, the descent goes on from there and arrives at the same bits as one that was never
-        interrupted. With more `steps` a finished descent goes on, too.
+        interrupted. With more `steps` a finished descent goes on, too. Beside it lies a second
+        file, of that name and ``.history``, with the values and what the callback returned. It
+        grows by one record at each meta-iteration, and belongs to the first: copy both.
     settings : mapping, optional
         What the objective depends on beside its arguments: data, sizes, seeds. Kept in the
         checkpoint and compared, since a change of the objective itself would go unnoticed.
@@ -119,8 +122,14 @@ def minimize(
         If the checkpoint belongs to other initial hyperparameters, another meta-optimizer or
         other settings, or holds more meta-iterations than asked for; or if the callback returns
         other names or shapes than before.
+    TypeError
+        If the optimizer is a rule of training such as :class:`revlearn.SGD`, the objective is
+        written in JAX or PyTorch and does not say so, or `steps` is not a whole number.
     NonFiniteError
-        If a hypergradient is not finite; the checkpoint stays at the step before.
+        If an objective's value or a hypergradient is not finite, or a step of the meta-optimizer
+        overflows; the checkpoint stays at the step before. What the callback returns may hold NaN.
+    DataError
+        If a file of the checkpoint is damaged, or cannot be written: what is stored stays.
 
     Examples
     --------
@@ -137,39 +146,37 @@ def minimize(
     >>> descent.kept["rate"].shape, round(float(descent.kept["rate"][0]), 4)
     ((10,), 0.0498)
     """
-    layout = Layout(hyper, "hyper")
-    start = layout.flatten(hyper)
-    claim = _claim(layout, start, optimizer, settings)
-    so_far = _SoFar(start, optimizer.start(layout.size))
-    if checkpoint is not None and Path(checkpoint).exists():
-        so_far = _read(Path(checkpoint), claim)
+    refuse_optimizer(optimizer)
+    steps = whole_number(steps, "steps", 0)
+    flat, layout, start = flattened(objective, hyper)
+    so_far = SoFar(start, optimizer.start(layout.size))
+    file = None
+    if checkpoint is not None:
+        file = Checkpoint(Path(checkpoint), _claim(layout, start, optimizer, settings))
+        if file.path.exists():
+            so_far = file.read(so_far)
     done = len(so_far.values)
     if done > steps:
         raise ValueError(f"{checkpoint} holds {done} meta-iterations, more than {steps}")
-
-    value_and_hypergradient = value_and_grad(lambda x, i: objective(layout.unflatten(x), i))
 
     def summary() -> str:
         return f"loss {so_far.values[-1]:.4g}, gradient {so_far.norms[-1]:.2g}"
 
     for i in progress(range(done, steps), steps - done, "descent", summary):
         started = time.process_time()
-        value, gradient = value_and_hypergradient(so_far.x, i)
-        if not np.isfinite(gradient).all():
-            bad = int(np.argmin(np.isfinite(gradient)))
-            raise NonFiniteError(
-                f"the hypergradient of meta-iteration {i} is {gradient[bad]}. Training is at the "
-                "edge of divergence: take a shorter step or start from smaller learning rates"
-            ).at(leaf=layout.name_of(bad))
+        value, gradient = flat.value_and_gradient(so_far.x, i)
+        _refuse_nonfinite(value, gradient, layout, i)
         if callback is not None:
             nests = layout.unflatten(so_far.x), layout.unflatten(gradient)
-            _keep(so_far.kept, callback(i, nests[0], float(value), nests[1]) or {}, i)
-        so_far.x, so_far.state = optimizer.step(so_far.x, gradient, so_far.state, i)
-        so_far.values.append(float(value))
-        so_far.norms.append(float(np.linalg.norm(gradient)))
+            _keep(so_far.kept, callback(i, nests[0], value, nests[1]) or {}, i)
+        x, state = optimizer.step(so_far.x, gradient, so_far.state, i)
+        _refuse_step(x, state, layout, i)
+        so_far.x, so_far.state = x, state
+        so_far.values.append(value)
+        so_far.norms.append(_norm(gradient))
         so_far.seconds += time.process_time() - started
-        if checkpoint is not None:
-            _write(Path(checkpoint), claim, so_far)
+        if file is not None:
+            file.write(so_far)
     return Descent(
         layout.unflatten(so_far.x),
         np.array(so_far.values),
@@ -177,6 +184,40 @@ def minimize(
         {name: np.stack(arrays) for name, arrays in so_far.kept.items()},
         so_far.seconds,
     )
+
+
+def _refuse_nonfinite(value: float, gradient: Vector, layout: Layout, i: int) -> None:
+    remedy = (
+        "Training is at the edge of divergence: take a shorter step or start from smaller learning "
+        "rates"
+    )
+    bad = first_not_finite(gradient)
+    if bad is not None:
+        raise NonFiniteError(
+            f"the hypergradient of meta-iteration {i} is {gradient[bad]}. {remedy}"
+        ).at(leaf=layout.name_of(bad))
+    if not np.isfinite(value):
+        raise NonFiniteError(f"the objective at meta-iteration {i} is {value}. {remedy}")
+
+
+def _refuse_step(x: Vector, state: State, layout: Layout, i: int) -> None:
+    """Raise if a step of the meta-optimizer overflowed."""
+    for name, array in {"hyperparameters": x, **state}.items():
+        bad = first_not_finite(array)
+        if bad is not None:
+            raise NonFiniteError(
+                f"the meta-optimizer's {name} after meta-iteration {i}: {np.ravel(array)[bad]}. "
+                "The hypergradient is too large for it: take a shorter step, or divide the "
+                "objective by a constant"
+            ).at(leaf=layout.name_of(bad) if np.size(array) == layout.size else None)
+
+
+def _norm(gradient: Vector) -> float:
+    """Return the Euclidean norm, of numbers whose squares overflow or vanish, too."""
+    largest = float(np.max(np.abs(gradient), initial=0.0))
+    if largest == 0.0 or 1e-140 < largest < 1e140:
+        return float(np.linalg.norm(gradient))
+    return largest * float(np.linalg.norm(gradient / largest))
 
 
 def _keep(kept: dict[str, list[NDArray]], arrays: Mapping[str, ArrayLike], i: int) -> None:
@@ -192,7 +233,7 @@ def _keep(kept: dict[str, list[NDArray]], arrays: Mapping[str, ArrayLike], i: in
             f"{shapes} at meta-iteration {i}"
         )
     for name, array in found.items():
-        if array.dtype.hasobject:
+        if array.dtype.hasobject or not isinstance(name, str):
             raise TypeError(f"the callback's {name!r} is not an array of numbers or strings")
         kept[name].append(array)
 
@@ -209,43 +250,3 @@ def _claim(
             "settings": dict(settings or {}),
         }
     )
-
-
-def _write(path: Path, claim: str, so_far: _SoFar) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    arrays: dict[str, Any] = {f"state_{name}": value for name, value in so_far.state.items()}
-    arrays |= {f"kept_{name}": np.stack(values) for name, values in so_far.kept.items()}
-    with replacing(path) as partial, partial.open("wb") as file:
-        np.savez(
-            file,
-            claim=np.array(claim),
-            x=so_far.x,
-            values=np.array(so_far.values),
-            norms=np.array(so_far.norms),
-            seconds=np.array(so_far.seconds),
-            **arrays,
-        )
-
-
-def _read(path: Path, claim: str) -> _SoFar:
-    with np.load(path, allow_pickle=False) as arrays:
-        held, asked = json.loads(str(arrays["claim"])), json.loads(claim)
-        if held != asked:
-            differing = [name for name in asked if held.get(name) != asked[name]]
-            raise ValueError(
-                f"{path} is the checkpoint of another descent ({' and '.join(differing)} differ). "
-                "Delete it, or name another file"
-            )
-
-        def named(prefix: str) -> dict[str, NDArray]:
-            names = [name for name in arrays.files if name.startswith(prefix)]
-            return {name.removeprefix(prefix): arrays[name] for name in names}
-
-        return _SoFar(
-            arrays["x"],
-            named("state_"),
-            arrays["values"].tolist(),
-            arrays["norms"].tolist(),
-            {name: list(stack) for name, stack in named("kept_").items()},
-            float(arrays["seconds"]),
-        )

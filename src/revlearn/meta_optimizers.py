@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, is_dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .optimizers import Optimizer
 
 Vector = NDArray[np.float64]
 State = dict[str, Vector]
@@ -22,6 +24,27 @@ class MetaOptimizer(Protocol):
     def step(self, x: Vector, gradient: Vector, state: State, i: int) -> tuple[Vector, State]:
         """Return the hyperparameters and the state after step `i`, counted from 0."""
         ...
+
+
+def refuse_optimizer(optimizer: Any) -> None:
+    """Raise if something is no meta-optimizer.
+
+    Raises
+    ------
+    TypeError
+        If it is a rule of training, for example; the message says what to use.
+    """
+    named = optimizer if isinstance(optimizer, type) else type(optimizer)
+    same = {kind.__name__: kind for kind in (SGD, RMSprop, Adam)}.get(named.__name__, SGD)
+    use = f"use meta.{same.__name__}(step_size=…) or another of revlearn.meta"
+    if issubclass(named, Optimizer):
+        raise TypeError(
+            f"{named.__module__.partition('.')[0]}.{named.__name__} is a rule of training. A "
+            f"descent on hyperparameters takes a meta-optimizer: {use}"
+        )
+    methods = (getattr(optimizer, name, None) for name in ("start", "step"))
+    if named is optimizer or not is_dataclass(optimizer) or not all(map(callable, methods)):
+        raise TypeError(f"{optimizer!r:.100} is no meta-optimizer: {use}")
 
 
 @dataclass(frozen=True)

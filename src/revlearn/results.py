@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -18,6 +17,23 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .archives import packed, unpacked
+from .errors import DataError
+from .whole_files import damaged, explained, read, read_json, write
+
+_REMEDY = "Restore it from where it came, or run what made it again"
+# What the JSON file of a result holds, and of which kind.
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "settings": dict,
+    "seconds": (int, float),
+    "memory": (int, type(None)),
+    "numbers": dict,
+    "versions": dict,
+    "commit": (str, type(None)),
+    "date": str,
+    "arrays_sha256": str,
+}
 
 
 @dataclass(frozen=True)
@@ -62,10 +78,12 @@ def save(
     numbers: Mapping[str, Any],
     arrays: Mapping[str, NDArray],
 ) -> None:
-    """Write ``path.json`` and ``path.npz``, each under a temporary name that is then replaced.
+    """Write ``path.json`` and ``path.npz``, so that an interruption leaves the old or the new pair.
 
     The JSON file holds the checksum of the arrays, so a pair that does not belong together is
-    noticed by :func:`load`.
+    noticed by :func:`load`. The arrays are first written to ``path.npz.next``. With the JSON file
+    replaced, the new pair counts; then that file takes its name. If this is cut off, the next
+    :func:`load` does it.
 
     Parameters
     ----------
@@ -85,14 +103,12 @@ def save(
     TypeError
         If an array holds Python objects, which would need pickle.
     ValueError
-        If a setting or a number is NaN or infinite, which JSON does not know: put it into an array.
+        If a setting or a number is NaN or infinite, which JSON does not know: put it into an
+        array. If an archive cannot hold the name of an array.
+    DataError
+        If a file cannot be written; the old pair stays.
     """
-    plain_arrays: dict[str, Any] = {name: np.asarray(array) for name, array in arrays.items()}
-    for name, array in plain_arrays.items():
-        if array.dtype.hasobject:
-            raise TypeError(f"array {name!r} holds Python objects; give it a plain dtype")
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     content = {
         "settings": dict(settings),
         "seconds": round(float(seconds), 1),
@@ -102,13 +118,21 @@ def save(
         "commit": _commit(path.parent),
         "date": datetime.now(UTC).date().isoformat(),
     }
-    plain_json(content)  # refuses what JSON cannot hold, before a file is touched
-    with replacing(_suffixed(path, ".npz")) as partial:
-        with partial.open("wb") as file:
-            np.savez_compressed(file, **plain_arrays)
-        content["arrays_sha256"] = _sha256(partial)
-    with replacing(_suffixed(path, ".json")) as partial:
-        partial.write_text(plain_json(content) + "\n", encoding="utf-8")
+    archive = packed(arrays, compress=True)
+    content["arrays_sha256"] = hashlib.sha256(archive).hexdigest()
+    text = (plain_json(content) + "\n").encode()
+    described, following = _suffixed(path, ".json"), _suffixed(path, ".npz.next")
+    if following.exists():
+        with suppress(OSError):  # a result that is damaged anyhow
+            _arrays(path, _content(described)["arrays_sha256"])
+    write(following, archive)
+    try:
+        write(described, text)
+    except DataError:
+        following.unlink(missing_ok=True)
+        raise
+    with explained(_suffixed(path, ".npz")):
+        following.replace(_suffixed(path, ".npz"))
 
 
 def load(path: str | Path) -> Result:
@@ -125,25 +149,44 @@ def load(path: str | Path) -> Result:
         If one of the files is missing.
     ValueError
         If the arrays are not those that the JSON file describes.
+    DataError
+        If a file is damaged, or cannot be read.
     """
     path = Path(path)
-    content = json.loads(_suffixed(path, ".json").read_text(encoding="utf-8"))
+    content = _content(_suffixed(path, ".json"))
+    archive = _arrays(path, content.pop("arrays_sha256"))
     file = _suffixed(path, ".npz")
-    if _sha256(file) != content.pop("arrays_sha256"):
-        raise ValueError(f"{file} does not belong to {path.name}.json: its checksum differs")
-    with np.load(file, allow_pickle=False) as arrays:
-        return Result(arrays=dict(arrays), **content)
+    if archive is None:
+        read(file)  # raises if there is none
+        raise ValueError(
+            f"{file} does not belong to {path.name}.json: its checksum differs. Restore both from "
+            "where they came, or run what made them again"
+        )
+    return Result(arrays=unpacked(archive, file, _REMEDY), **content)
 
 
-@contextmanager
-def replacing(target: Path) -> Iterator[Path]:
-    """Give a temporary name beside the target; afterwards make it the target, in one step."""
-    partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
-    try:
-        yield partial
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+def _content(file: Path) -> dict[str, Any]:
+    """Read the JSON file of a result."""
+    content = read_json(file, _REMEDY)
+    if not isinstance(content, dict) or content.keys() != _KINDS.keys():
+        names = sorted(content) if isinstance(content, dict) else type(content).__name__
+        raise damaged(file, f"it holds {names}, expected {sorted(_KINDS)}", _REMEDY)
+    for name, kind in _KINDS.items():
+        if not isinstance(content[name], kind):
+            raise damaged(file, f"its {name!r} is {content[name]!r:.100}", _REMEDY)
+    return content
+
+
+def _arrays(path: Path, sha256: str) -> bytes | None:
+    """Return the archive with a checksum, if there is one; finish a save that was cut off."""
+    target = _suffixed(path, ".npz")
+    for file in (target, _suffixed(path, ".npz.next")):
+        if file.is_file() and hashlib.sha256(archive := read(file)).hexdigest() == sha256:
+            if file != target:
+                with suppress(OSError):  # in a folder that is only read the two stay as they are
+                    file.replace(target)
+            return archive
+    return None
 
 
 def _suffixed(path: Path, suffix: str) -> Path:
@@ -173,10 +216,6 @@ def peak_memory() -> int | None:
         return None
     peak = max(getrusage(who).ru_maxrss for who in (RUSAGE_SELF, RUSAGE_CHILDREN))
     return int(peak) if sys.platform == "darwin" else 1024 * int(peak)
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _versions() -> dict[str, str]:

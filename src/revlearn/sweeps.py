@@ -11,7 +11,8 @@ from typing import Any
 
 from .errors import how_to_install
 from .progress import progress
-from .results import plain, plain_json, replacing
+from .results import plain, plain_json
+from .whole_files import damaged, read_json, write
 
 
 def resumable_map(
@@ -53,6 +54,9 @@ def resumable_map(
     ------
     ValueError
         If the folder holds results of other settings or other items.
+    DataError
+        If a file of the folder is damaged, or cannot be written. This is found before anything is
+        computed, and names the file.
     ImportError
         If several processes are asked for and joblib is not installed.
 
@@ -67,36 +71,51 @@ def resumable_map(
     folder, items = Path(folder), list(items)
     _claim(folder, settings, items)
     files = [folder / f"{number:06d}.json" for number in range(len(items))]
-    missing = [number for number, file in enumerate(files) if not file.exists()]
-    computed = _computed(function, [(number, items[number]) for number in missing], jobs)
+    stored = {number: _entry(file) for number, file in enumerate(files) if file.exists()}
+    missing = [(number, item) for number, item in enumerate(items) if number not in stored]
+    computed = _computed(function, missing, jobs)
     for number, result, seconds in progress(computed, len(missing), folder.name):
-        with replacing(files[number]) as partial:
-            entry = {"result": result, "seconds": seconds}
-            partial.write_text(json.dumps(entry, default=plain), encoding="utf-8")
-    stored = [json.loads(file.read_text(encoding="utf-8")) for file in files]
-    return [entry["result"] for entry in stored], sum(entry["seconds"] for entry in stored)
+        entry = {"result": result, "seconds": seconds}
+        write(files[number], json.dumps(entry, default=plain).encode())
+        stored[number] = _entry(files[number])
+    entries = [stored[number] for number in range(len(items))]
+    return [entry["result"] for entry in entries], sum(entry["seconds"] for entry in entries)
+
+
+def _entry(file: Path) -> dict[str, Any]:
+    """Read the result of one item, and what it took."""
+    remedy = "Delete it, and the item is computed again"
+    entry = read_json(file, remedy)
+    if not (
+        isinstance(entry, dict)
+        and entry.keys() == {"result", "seconds"}
+        and isinstance(entry["seconds"], (int, float))
+    ):
+        raise damaged(file, "it does not hold a result and its seconds", remedy)
+    return entry
 
 
 def _claim(folder: Path, settings: Mapping[str, Any], items: Sequence[Any]) -> None:
     """Write down what the folder is for, or make sure that it is for the same."""
-    folder.mkdir(parents=True, exist_ok=True)
     claim = {
         "settings": json.loads(plain_json(dict(settings))),
         "number_of_items": len(items),
         "items_sha256": hashlib.sha256(plain_json(items).encode()).hexdigest(),
     }
     file = folder / "settings.json"
-    if file.exists():
-        held = json.loads(file.read_text(encoding="utf-8"))
-        if held != claim:
-            differing = [name for name in claim if held.get(name) != claim[name]]
-            raise ValueError(
-                f"{folder} holds results of another run ({' and '.join(differing)} differ). "
-                "Delete the folder, or name another one"
-            )
+    if not file.exists():
+        write(file, plain_json(claim).encode())
         return
-    with replacing(file) as partial:
-        partial.write_text(plain_json(claim), encoding="utf-8")
+    remedy = "Delete it if the results beside it are of these settings and items, or the folder"
+    held = read_json(file, remedy)
+    if not isinstance(held, dict) or held.keys() != claim.keys():
+        raise damaged(file, "it does not say what the folder is for", remedy)
+    if held != claim:
+        differing = [name for name in claim if held[name] != claim[name]]
+        raise ValueError(
+            f"{folder} holds results of another run ({' and '.join(differing)} differ). "
+            "Delete the folder, or name another one"
+        )
 
 
 def _computed(

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from ..errors import DataError
+from ..whole_files import read
 
 FOLDER_VARIABLE = "REVLEARN_DATA"
 
@@ -57,8 +58,11 @@ def fetch(name: str, sha256: str, urls: list[str]) -> Path:
 
 
 def verify(path: Path, sha256: str, remedy: str) -> None:
-    """Raise :class:`DataError`, naming the remedy, unless a file has the expected checksum."""
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    """Raise :class:`DataError`, naming the remedy, unless a file has the expected checksum.
+
+    So it does if the file cannot be read, because a folder stands in its place, for example.
+    """
+    found = hashlib.sha256(read(path)).hexdigest()
     if found != sha256:
         raise DataError(f"{path} is damaged: its sha256 is {found}, expected {sha256}. {remedy}")
 

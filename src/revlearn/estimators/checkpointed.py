@@ -15,6 +15,7 @@ kept, so that they are rounded: results differ from those of exact reversal in t
 
 from __future__ import annotations
 
+import operator
 from functools import partial
 from math import comb
 from typing import Any, Literal
@@ -87,22 +88,33 @@ def train(
 def count(checkpoints: Checkpoints, steps: int) -> int:
     """Return how many states are kept at a time.
 
+    Raises
+    ------
+    ValueError
+        If `checkpoints` is none of the three words, and no whole number from 1 on.
+
     Examples
     --------
     >>> [count(checkpoints, 1000) for checkpoints in ("all", "sqrt", "log", 7)]
     [1000, 44, 11, 7]
     """
-    if checkpoints == "all":
-        return max(steps, 1)
-    if checkpoints == "sqrt":
-        return next(s for s in range(1, steps + 2) if comb(s + 2, s) >= steps)
-    if checkpoints == "log":
-        return max(steps - 1, 0).bit_length() + 1
-    if not isinstance(checkpoints, int) or checkpoints < 1:
+    if isinstance(checkpoints, str) and checkpoints in ("all", "sqrt", "log"):
+        steps = max(steps, 1)
+        if checkpoints == "all":
+            return steps
+        if checkpoints == "log":
+            return (steps - 1).bit_length() + 1
+        return next(s for s in range(1, steps + 1) if comb(s + 2, s) >= steps)
+    try:
+        states = operator.index(checkpoints)  # type: ignore[arg-type]
+    except TypeError:
+        states = 0
+    if states < 1:
         raise ValueError(
-            f"checkpoints must be 'all', 'sqrt', 'log' or a number from 1 on, not {checkpoints!r}"
+            "checkpoints must be 'all', 'sqrt', 'log' or a whole number from 1 on, not "
+            f"{checkpoints!r}"
         )
-    return checkpoints
+    return states
 
 
 def repetitions(steps: int, states: int) -> int:

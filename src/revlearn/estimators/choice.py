@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import training
+from ..checks import whole_number
 from .checkpointed import steps_taken
 from .checkpointed import train as train_checkpointed
 
@@ -21,6 +22,7 @@ _PULLBACK = 2.4
 _STATE = 16  # bytes a weight: a fixed-point weight and velocity
 _WORD, _SPILL = 8, 4  # bytes a weight: the word of an information buffer, what it spills
 _FIRST_SPILL = 48  # bits a weight at which it does
+_DENOMINATOR = 2.0**16  # of the ratio that momentum is rounded to
 
 
 @dataclass(frozen=True)
@@ -64,9 +66,9 @@ def choose(num_parameters: int, steps: int, momentum: ArrayLike, memory: float) 
     steps : int
         Number of steps, T.
     momentum : float, or ndarray of shape (steps,)
-        γ, in (0, 1].
+        γ, in (0, 1]; rounded as :class:`revlearn.SGD` rounds it, which below 2**-16 is up.
     memory : float
-        Bytes to be had for what grows with the method.
+        Bytes to be had for what grows with the method; infinite if there is no limit.
 
     Returns
     -------
@@ -76,7 +78,7 @@ def choose(num_parameters: int, steps: int, momentum: ArrayLike, memory: float) 
     Raises
     ------
     ValueError
-        If not even one state fits.
+        If not even one state fits, or an argument makes no sense.
 
     Examples
     --------
@@ -87,23 +89,29 @@ def choose(num_parameters: int, steps: int, momentum: ArrayLike, memory: float) 
     >>> choose(10**6, 10**4, 0.9, memory=1e8)
     Choice(checkpoints=6, memory=96000000, gradients=11.46)
     """
-    if num_parameters < 1 or steps < 1:
-        raise ValueError("num_parameters and steps must be 1 or more")
+    num_parameters = whole_number(num_parameters, "num_parameters", 1)
+    steps = whole_number(steps, "steps", 1)
+    if np.isnan(memory):
+        raise ValueError("memory must be a number of bytes, not nan; infinity is no limit")
     factors = np.broadcast_to(np.asarray(momentum, dtype=np.float64), (steps,))
     if not ((factors > 0.0) & (factors <= 1.0)).all():
         raise ValueError("momentum must lie in (0, 1]")
-    spills = math.ceil(max(0.0, -float(np.log2(factors).sum()) - _FIRST_SPILL) / (8 * _SPILL))
+    # Between the two largest ratios a momentum needs more bits, and is not far from exact.
+    rounded = np.maximum(np.rint(factors * _DENOMINATOR), 1.0) / _DENOMINATOR
+    bits = -float(np.log2(np.where(rounded < 1.0, rounded, factors)).sum())
+    spills = math.ceil(max(0.0, bits - _FIRST_SPILL) / (8 * _SPILL))
     reversal = Choice(None, num_parameters * (_WORD + _SPILL * spills), 1.0 + _PULLBACK)
     ways = [reversal]
-    states = min(int(memory // (_STATE * num_parameters)), steps)
+    each = _STATE * num_parameters
+    states = int(min(max(memory, 0), each * steps) // each)
     if states:
         taken = (steps_taken(steps, states) + 1) / steps
-        ways.append(Choice(states, _STATE * num_parameters * states, round(taken + _PULLBACK, 2)))
+        ways.append(Choice(states, each * states, round(taken + _PULLBACK, 2)))
     ways = [way for way in ways if way.memory <= memory]
     if not ways:
         raise ValueError(
             f"{memory:.3g} bytes hold no state of {num_parameters} weights: give at least "
-            f"{min(_STATE * num_parameters, reversal.memory)}, or let exact reversal spill to "
+            f"{min(each, reversal.memory)}, or let exact reversal spill to "
             "disk (spill_to=)"
         )
     return min(ways, key=lambda way: (way.gradients, way.memory))
