@@ -56,3 +56,101 @@ def test_a_wrong_hypergradient_fails(error):
 
     with pytest.raises(AssertionError, match="finite differences"):
         check_hypergradient(wrong, {"log_rate": HYPER["log_rate"], "h": 1.0})
+
+
+def crooked(error):
+    """The identity, with a derivative that is wrong by a factor."""
+    from autograd.extend import defvjp, primitive
+
+    identity = primitive(lambda x: x)
+    defvjp(identity, lambda ans, x: lambda g: error * g)
+    return identity
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1e-3, 1.0, 1e9])
+@pytest.mark.parametrize("optimum", [0.0, 0.3, 0.5, 1024.0])
+@pytest.mark.parametrize("floor", [0.0, 1.0])
+def test_an_exact_optimum_is_no_false_alarm(scale, optimum, floor):
+    at = np.array([optimum, -optimum, 0.7 * optimum])
+    bowls = [
+        lambda x: np.sum((x - at) ** 2),
+        lambda x: np.sum(np.cosh(x - at) - 1.0),
+        lambda x: np.sum((x - at) ** 2 * (1.0 + 0.3 * (x - at))),
+    ]
+    for bowl in bowls:
+        for step in (1e-2, 1e-4):
+            check_hypergradient(lambda x: scale * (floor + bowl(x)), at, step=step, directions=10)
+
+
+def test_the_best_rate_is_no_false_alarm():
+    """One step to the minimum of a parabola: the slope with respect to the rate is 0."""
+
+    def after_a_step(rate):
+        final = rl.train(lambda w, h, t: 0.5 * w**2, 1.0, None, rl.SGD(rate, 0.5), 1)
+        return (final - 0.3) ** 2
+
+    for step in (1e-2, 1e-3):
+        check_hypergradient(after_a_step, 1.4, step=step)
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1e-3, 1.0, 1e9])
+@pytest.mark.parametrize("error", [0.95, 1.05, 0.0])
+def test_a_wrong_hypergradient_fails_at_every_scale(scale, error):
+    identity = crooked(error)
+
+    def wrong(hyper):
+        return scale * objective({**hyper, "log_rate": identity(hyper["log_rate"])})
+
+    with pytest.raises(AssertionError, match="finite differences"):
+        check_hypergradient(wrong, HYPER | {"logit_momentum": 0.5})
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
+def test_a_lost_term_fails_at_every_scale(scale):
+    """A penalty of a hundredth, whose slope is lost; and one that is constant beside it."""
+    lost = crooked(0.0)
+
+    def wrong(x):
+        return scale * (1.0 + np.sum((x - 0.3) ** 2) + 0.01 * np.sum(lost(x)))
+
+    for at in (np.full(3, 0.3), np.full(3, 0.31)):
+        with pytest.raises(AssertionError, match="finite differences"):
+            check_hypergradient(wrong, at)
+
+
+@pytest.mark.parametrize("wrong", [np.inf, -np.inf, np.nan])
+def test_what_is_not_finite_is_not_a_match(wrong):
+    def objective(x):
+        return np.sum(x) if x[0] < 0.315 else wrong * np.sum(x)
+
+    with pytest.raises(AssertionError, match="finite differences"):
+        check_hypergradient(objective, np.array([0.3]))
+
+
+def test_an_objective_in_another_framework_is_checked_or_told_to_say_so():
+    torch = pytest.importorskip("torch")
+
+    def objective(x):
+        return torch.sum(torch.sin(x["a"])) * torch.exp(x["b"])
+
+    def wrong(x):
+        return torch.sum(torch.sin(x["a"])) * torch.exp(x["b"].detach()) + 0.1 * x["b"]
+
+    at = {"a": np.arange(3.0), "b": 0.5}
+    check_hypergradient(rl.gradients.torch(objective), at, rtol=1e-6)
+    with pytest.raises(AssertionError, match="finite differences"):
+        check_hypergradient(rl.gradients.torch(wrong), at)
+    with pytest.raises(TypeError, match=r"rl\.gradients\.torch\(objective\)"):
+        check_hypergradient(objective, at)
+
+
+def test_an_objective_in_jax_is_checked():
+    jax = pytest.importorskip("jax")
+
+    def objective(x):
+        return jax.numpy.sum(jax.numpy.sin(x["a"])) * jax.numpy.exp(x["b"])
+
+    at = {"a": np.arange(3.0), "b": 0.5}
+    check_hypergradient(rl.gradients.jax(objective), at, rtol=1e-6)
+    with pytest.raises(TypeError, match=r"rl\.gradients\.jax\(objective\)"):
+        check_hypergradient(objective, at)

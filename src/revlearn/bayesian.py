@@ -249,9 +249,9 @@ def cleaned(
     clipped, or if it would cross 100 standard deviations of the values within one side of the box.
 
     Results of one place, within 0.02 of the box of each other, do not say how values differ. If
-    most of the first results lie where the best one does, the slopes that were told say it, or else
-    the results elsewhere: the median slope, or the distance from the best value to their median,
-    takes the place of the distance. If all results lie there, it takes that of the deviation, too.
+    most of the first results lie where the best one does, nothing below the median of the results
+    elsewhere is clipped. If all results lie there and the median slope is too steep for them, that
+    slope takes the place of the deviation.
 
     Parameters
     ----------
@@ -284,18 +284,19 @@ def cleaned(
     best = kept.min() if len(kept) else 0.0
     early = values[:first][finite[:first]]
     elsewhere = _elsewhere(values, finite, points)
-    distance = float(np.median(early if len(early) else kept)) - best if len(kept) else 0.0
-    # With one value alone, or one place, the slopes say what a difference is, or else it is one.
+    # With one value alone, or none, the slopes say what a difference is, or else it is one.
     steep = np.max(np.abs(gradients), axis=1, initial=0.0)
     usual = steep[finite & np.isfinite(steep) & (steep > 0.0)]
-    others = values[finite & elsewhere] - best
-    unit = next((float(np.median(some)) for some in (usual, others) if len(some)), 0.0)
-    if unit and 2 * np.sum((finite & ~elsewhere)[:first]) > len(early):
-        distance = unit
-    cap = best + _CAP * (distance or unit or 1.0)
+    unit = float(np.median(usual)) if len(usual) else 1.0
+    distance = float(np.median(early if len(early) else kept)) - best if len(kept) else 0.0
+    cap = best + _CAP * (distance or unit)
+    others = values[finite & elsewhere]
+    if len(others) and 2 * np.sum((finite & ~elsewhere)[:first]) > len(early):
+        cap = max(cap, float(np.median(others)))
     clipped = np.where(finite, np.minimum(values, cap), cap)
-    spread = float(np.std(clipped)) if elsewhere.any() or not unit else unit
-    spread = spread or unit or 1.0
+    spread = float(np.std(clipped)) or unit
+    if len(usual) and not elsewhere.any() and unit > _STEEPEST * spread:
+        spread = unit
     observations = np.column_stack([clipped - clipped.mean(), gradients]) / spread
     usable = finite & (values <= cap) & (steep <= _STEEPEST * spread)
     observed = np.isfinite(observations) & np.column_stack(
