@@ -2,6 +2,7 @@ import autograd.numpy as np
 import numpy as onp
 import pytest
 
+import needs
 import revlearn as rl
 from revlearn.testing import check_hypergradient, check_reversible
 
@@ -128,7 +129,7 @@ def test_what_is_not_finite_is_not_a_match(wrong):
 
 
 def test_an_objective_in_another_framework_is_checked_or_told_to_say_so():
-    torch = pytest.importorskip("torch")
+    torch = needs.module("torch")
 
     def objective(x):
         return torch.sum(torch.sin(x["a"])) * torch.exp(x["b"])
@@ -145,7 +146,7 @@ def test_an_objective_in_another_framework_is_checked_or_told_to_say_so():
 
 
 def test_an_objective_in_jax_is_checked():
-    jax = pytest.importorskip("jax")
+    jax = needs.module("jax")
 
     def objective(x):
         return jax.numpy.sum(jax.numpy.sin(x["a"])) * jax.numpy.exp(x["b"])

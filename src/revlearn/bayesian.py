@@ -7,7 +7,6 @@ best value so far. Needs scipy.
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 import autograd.numpy as anp
@@ -16,6 +15,7 @@ from autograd import value_and_grad
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 
+from .checks import whole_number
 from .expected_improvement import log_expected_improvement
 from .gaussian_process import GaussianProcess, Matrix, Vector
 
@@ -102,7 +102,8 @@ class BayesianSearch:
                 f"side {bad} of the box goes from {self.low[bad]} to {self.high[bad]}: give two "
                 "finite ends, the lower one first"
             )
-        self.first, self.refit_every = _count("first", first), _count("refit_every", refit_every)
+        self.first = whole_number(first, "first", 1)
+        self.refit_every = whole_number(refit_every, "refit_every", 1)
         begin = 0.5 * (self.low + self.high) if start is None else np.asarray(start, np.float64)
         if begin.shape != self.low.shape or not np.all((self.low <= begin) & (begin <= self.high)):
             raise ValueError(f"start {begin} is not a point of the box")
@@ -227,16 +228,6 @@ class BayesianSearch:
         random = np.random.default_rng([self.seed])
         ranks = np.array([random.permutation(n) for _ in self.low]).T
         return (ranks + random.random(ranks.shape)) / max(n, 1)
-
-
-def _count(name: str, number: int) -> int:
-    try:
-        count = operator.index(number)
-    except TypeError:
-        count = 0
-    if count < 1:
-        raise ValueError(f"{name} is a whole number, 1 or more, not {number!r}")
-    return count
 
 
 def cleaned(
