@@ -27,7 +27,7 @@ def read(file: Path) -> bytes:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise DataError(f"{file} cannot be read: {error.strerror}") from error
+        raise DataError(f"{file} cannot be read: {error.strerror or error}") from error
 
 
 def read_json(file: Path, remedy: str) -> Any:
