@@ -51,7 +51,7 @@ live: book  ## Run every chapter in the browser's Python, as a reader would | Ch
 pdf: book  ## Print the built book to _build/revlearn.pdf | Chromium | 3 minutes
 	$(BIN)/python tools/pdf.py
 
-epub: $(READY)  ## Write the book to _build/revlearn.epub | Chromium | 40 seconds
+epub: $(READY)  ## Write the book to _build/revlearn.epub | Chromium, network the first time | 40 seconds
 	rm -rf _build/print/_build/epub
 	$(BIN)/jupyter-book build -W --keep-going --builder custom --custom-builder epub --path-output _build/print .
 	$(BIN)/python tools/epub.py
@@ -59,12 +59,15 @@ epub: $(READY)  ## Write the book to _build/revlearn.epub | Chromium | 40 second
 frameworks: $(READY)  ## Install JAX and PyTorch, for losses written in them, and numba | network, 3 GB of disk | 2 minutes
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-frameworks.txt
 
-test: $(READY) lint book  ## Run all tests, of the built pages too, and every notebook | Chromium, or the pages are not tested | 20 minutes
+test: $(READY) lint book  ## Run all tests, of the built pages too, and every notebook | Chromium, or the pages are not tested | 30 minutes
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --skipped-to $(SKIPPED)/test.json tests src
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope --nbval --nbval-current-env \
 	  --nbval-cell-timeout 600 --nbval-sanitize-with tests/nbval_sanitize.cfg book
 
-test-frameworks: frameworks  ## Run again what make test skipped, now with JAX, PyTorch and numba | make test before, network | 5 minutes
+$(SKIPPED)/test.json:
+	@echo "run make test first: it writes down what it skips" && false
+
+test-frameworks: $(SKIPPED)/test.json frameworks  ## Run again what make test skipped, now with JAX, PyTorch and numba | make test before, network | 5 minutes
 	$(BIN)/python tools/skipped.py --names $(SKIPPED)/test.json > $(SKIPPED)/names
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --skipped-to $(SKIPPED)/test-frameworks.json @$(SKIPPED)/names
 

@@ -52,7 +52,10 @@ def module(name):
             warnings.simplefilter("ignore")  # as pytest.importorskip does
             return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        skip(error.name)
+        missing = next((one for one in (error.name, name) if one in HOW), None)
+        if missing is None:
+            raise
+        skip(missing)
 
 
 def program(name):

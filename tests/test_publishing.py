@@ -51,6 +51,9 @@ def test_nothing_else_says_how_to_install_an_extra():
     page = (ROOT / "book/reference/cluster.md").read_text(encoding="utf-8")
     command, _, where = errors.how_to_install("cluster").partition(" in ")
     assert f"`{command}`{' in ' * bool(where)}{where}" in page
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"`{errors.how_to_install('fast').partition(' in ')[0]}`" in readme
+    assert f"`pip install {'revlearn' if errors.ON_INDEX else '.'}`" in readme
     pages = [*(ROOT / "book").rglob("*.md"), *(ROOT / "book").rglob("*.ipynb"), ROOT / "README.md"]
     for path in [*pages, *(ROOT / "src").rglob("*.py")]:
         if path.name != "errors.py":
@@ -133,7 +136,8 @@ def test_the_wheel_is_tried_on_every_python_that_it_names():
 def test_a_release_is_tested_and_uploaded_without_a_password():
     jobs = workflow("release")["jobs"]
     assert jobs["test"]["needs"] == "declared"
-    assert jobs["index"]["needs"] == jobs["release"]["needs"] == "test"
+    assert jobs["index"]["needs"] == "test"
+    assert jobs["release"]["needs"] == ["test", "index"]  # what can be undone comes last
     assert jobs["index"]["permissions"] == {"id-token": "write"}
     assert jobs["index"]["environment"]
     assert any("gh-action-pypi-publish" in step["uses"] for step in jobs["index"]["steps"])

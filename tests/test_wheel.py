@@ -32,6 +32,9 @@ def built():
     found = sorted(BUILT.glob("revlearn-*"))
     if not found or found[0].stat().st_mtime < max(path.stat().st_mtime for path in sources):
         needs.skip("wheel")
+    with zipfile.ZipFile(next(path for path in found if path.suffix == ".whl")) as opened:
+        if set(PACKAGE) != {name for name in opened.namelist() if ".dist-info/" not in name}:
+            needs.skip("wheel")  # a file was removed since, or one was added and is older
     wheel, sdist = (next(path for path in found if path.suffix == end) for end in (".whl", ".gz"))
     with zipfile.ZipFile(wheel) as opened, tarfile.open(sdist) as unpacked:
         yield opened, unpacked

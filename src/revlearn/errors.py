@@ -95,8 +95,8 @@ def how_to_install(extra: str) -> str:
 
     Examples
     --------
-    >>> print(how_to_install("jax"))
-    pip install ".[jax]" in the folder of a clone
+    >>> how_to_install("jax").startswith("pip install ")
+    True
     """
     if ON_INDEX:
         return f'pip install "revlearn[{extra}]"'
