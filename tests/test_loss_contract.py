@@ -13,6 +13,7 @@ from autograd import grad
 
 import needs
 import revlearn as rl
+from revlearn.gradients import with_jax
 from revlearn.parameters import map_leaves, named_leaves
 
 RANDOM = np.random.RandomState(0)
@@ -256,23 +257,8 @@ def test_random_keys_of_jax(jax, kind):
         assert float(found) == pytest.approx(float(near[0] - near[1]) / 2e-5, rel=1e-6)
 
 
-def test_other_labels_are_neither_stale_nor_compiled_for(jax):
-    compiled = []
-
-    @jax.jax.custom_jvp
-    def squares(weights):
-        return jax.np.sum(weights**2)
-
-    @squares.defjvp
-    def _(primals, tangents):  # called for each trace of a gradient
-        compiled.append(1)
-        return squares(*primals), 2 * jax.np.vdot(primals[0], tangents[0])
-
-    plain = classification(jax)
-
-    def loss(weights, hyper, t):
-        return plain(weights, hyper, t) + 1e-9 * squares(weights["w"])
-
+def test_other_labels_are_neither_stale_nor_compiled_for(jax, compiled):
+    loss = classification(jax)
     for labels in (LABELS, LABELS[::-1].copy(), np.zeros(6, np.int64)):
         assert_close(run(jax, loss, labelled(labels), START), reference(labels), 1e-6)
     assert len(compiled) == 1
@@ -535,25 +521,31 @@ def test_modules_outside_of_the_loss_and_in_other_threads_are_left_alone(torch):
 # What was compiled follows what the loss closes over
 
 
-def compilations(jax):
-    """Return a square that counts the traces of its derivative, and the count."""
-    count = []
+@pytest.fixture
+def compiled(monkeypatch):
+    """Return a list of what runs compiled, in which nothing stands twice."""
+    return watch_programs(monkeypatch)
 
-    @jax.jax.custom_jvp
-    def square(x):
-        return x**2
 
-    @square.defjvp
-    def _(primals, tangents):
-        count.append(1)
-        return square(*primals), 2 * primals[0] * tangents[0]
+def watch_programs(monkeypatch):
+    functions, original = [], with_jax.program
 
-    return square, count
+    def spy(*arguments):
+        found = original(*arguments)
+        if not any(found.gradient is function for function in functions):
+            functions.append(found.gradient)
+        return found
+
+    monkeypatch.setattr(with_jax, "program", spy)
+    return functions
+
+
+def square(x):
+    return x**2
 
 
 @pytest.mark.parametrize("inner", [False, True])
-def test_numpy_data_changed_in_place_are_seen(jax, inner):
-    square, count = compilations(jax)
+def test_numpy_data_changed_in_place_are_seen(jax, inner, compiled):
     data = np.linspace(0.5, 1.5, 6).reshape(2, 3)
 
     def residual(weights):
@@ -573,19 +565,18 @@ def test_numpy_data_changed_in_place_are_seen(jax, inner):
         return weights
 
     assert_close(run(jax, loss, None, np.zeros(3)), expected())
-    before = len(count)
+    before = len(compiled)
     data *= -1.0  # a checksum of bits modulo 2**64 would not see an even number of signs
     assert_close(run(jax, loss, None, np.zeros(3)), expected())
     data[0, 0] = 3.0
     assert_close(run(jax, loss, None, np.zeros(3)), expected())
-    assert inner or len(count) == before  # the shapes are the same
-    after = len(count)
+    assert inner or len(compiled) == before  # the shapes are the same
+    after = len(compiled)
     run(jax, loss, None, np.zeros(3))
-    assert len(count) == after
+    assert len(compiled) == after
 
 
-def test_a_number_closed_over_that_changed_is_seen(jax):
-    square, count = compilations(jax)
+def test_a_number_closed_over_that_changed_is_seen(jax, compiled):
     settings = {"strength": 0.5}
 
     def loss(weights, hyper, t):
@@ -593,7 +584,7 @@ def test_a_number_closed_over_that_changed_is_seen(jax):
 
     first = run(jax, loss)
     again = run(jax, loss)
-    assert len(count) == 1
+    assert len(compiled) == 1
     settings["strength"] = 0.25
     other = run(jax, loss)
     assert first == again
@@ -720,8 +711,7 @@ def test_losses_that_are_methods(framework, kind):
         assert gone() is None
 
 
-def test_a_method_is_compiled_once_for_its_object(jax):
-    square, count = compilations(jax)
+def test_a_method_is_compiled_once_for_its_object(jax, compiled):
 
     class Counted(Unhashable):
         def loss(self, weights, hyper, t):
@@ -730,7 +720,7 @@ def test_a_method_is_compiled_once_for_its_object(jax):
     model = Counted(0.5)
     for _ in range(3):
         run(jax, model.loss)
-    assert len(count) == 1
+    assert len(compiled) == 1
 
 
 # Copies
@@ -928,3 +918,84 @@ def test_two_threads_at_once_find_what_one_finds(framework):
     for thread in threads:
         thread.join()
     assert found == expected
+
+
+def _scaled_by_a_rule(jax, scale):
+    @jax.custom_vjp
+    def function(x):
+        return x
+
+    function.defvjp(lambda x: (x, None), lambda _, g: (g * scale[0],))
+    return function
+
+
+def _scaled_by_a_jvp(jax, scale):
+    @jax.custom_jvp
+    def function(x):
+        return x
+
+    function.defjvp(lambda primals, tangents: (primals[0], scale[0] * tangents[0]))
+    return function
+
+
+def _scaled_by_a_callback(jax, scale):
+    def function(x):
+        held = scale[0]
+        shape = jax.ShapeDtypeStruct((), np.dtype("float64"))
+        factor = jax.pure_callback(lambda: np.float64(held), shape)
+        return x * jax.lax.stop_gradient(factor)
+
+    return function
+
+
+@pytest.mark.parametrize("make", [_scaled_by_a_rule, _scaled_by_a_jvp, _scaled_by_a_callback])
+def test_what_a_rule_or_a_callback_closes_over_may_change_between_runs(make):
+    jax = needs.module("jax")
+    scale = [1.0]
+    function = make(jax, scale)
+
+    def loss(weights, hyper, t):
+        return jax.numpy.sum(function(weights))
+
+    def run():
+        return float(rl.train(rl.gradients.jax(loss), np.array(1.0), None, rl.SGD(1.0, 0.5), 1))
+
+    assert run() == 0.5
+    scale[0] = 0.5
+    assert run() == 0.75
+
+
+def test_a_relu_is_compiled_once(compiled):
+    jax = needs.module("jax")
+
+    def loss(weights, hyper, t):
+        return jax.numpy.sum(jax.nn.relu(weights) ** 2)
+
+    for _ in range(3):
+        rl.record(rl.gradients.jax(loss), np.ones(3), None, rl.SGD(0.1, 0.5), 2)
+    assert len(compiled) == 1
+
+
+def test_a_torch_loss_may_be_the_weight_itself():
+    needs.module("torch")
+    loss, rule = rl.gradients.torch(lambda weights, hyper, t: weights), rl.SGD(0.1, 0.5)
+    assert float(rl.train(loss, np.array(1.0), None, rule, 1)) == pytest.approx(0.95)
+
+
+@pytest.mark.parametrize("kind", [int, np.int64, np.uint64, np.array])
+def test_integers_that_jax_would_wrap_around_are_refused_by_name(kind):
+    jax = needs.module("jax")
+
+    def loss(weights, hyper, t):
+        return 1e-12 * jax.numpy.sum(weights**2) * hyper["seed"]
+
+    def run(seed, **options):
+        hyper = {"seed": kind(seed)}
+        return rl.train(rl.gradients.jax(loss), np.ones(1), hyper, rl.SGD(0.1, 0.5), 1, **options)
+
+    assert run(2**31 - 1, compute_dtype=np.float32).shape == (1,)
+    message = r"hyper\['seed'\] holds 4294967303.*float32"
+    with pytest.raises(ValueError, match=message):
+        run(2**32 + 7, compute_dtype=np.float32)
+    exact = rl.train(lambda w, h, t: 1e-12 * w**2 * h, 1.0, 2.0**32 + 7, rl.SGD(0.1, 0.5), 1)
+    assert float(run(2**32 + 7)[0]) == pytest.approx(float(exact), rel=1e-14)

@@ -571,3 +571,18 @@ def test_other_errors_of_an_objective_are_its_own():
 
     with pytest.raises(ValueError, match=r"^mine$"):
         meta.minimize(objective, 1.0, meta.SGD(0.1), 2)
+
+
+def test_a_descent_that_kept_what_a_callback_returned_goes_on_with_one(tmp_path):
+    def objective(h, i):
+        return (h - 1.0) ** 2
+
+    def callback(i, h, value, gradient):
+        return {"h": h}
+
+    file = tmp_path / "descent"
+    meta.minimize(objective, 3.0, meta.SGD(0.1), 3, checkpoint=file, callback=callback)
+    with pytest.raises(ValueError, match=r"keeps what a callback returned \(h\): hand the"):
+        meta.minimize(objective, 3.0, meta.SGD(0.1), 6, checkpoint=file)
+    kept = meta.minimize(objective, 3.0, meta.SGD(0.1), 6, checkpoint=file, callback=callback).kept
+    assert len(set(kept["h"].tolist())) == 6

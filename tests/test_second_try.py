@@ -79,6 +79,33 @@ def test_in_single_precision_the_tolerance_is_wider(rule, steps):
     assert caught.value.step == steps - 1
 
 
+@each_rule
+@pytest.mark.parametrize("begin", [1.0, 0.0], ids=["from afar", "from the optimum"])
+def test_noise_at_an_optimum_is_rounding(rule, begin):
+    """There the gradient is nothing but what numbers of size one leave when they cancel."""
+    steps = 200 if begin else 40
+
+    def loss_off_by(noise):
+        def loss(weights, hyper, t):
+            return np.sum(weights**2) + noise * (depth(weights) > 1) * np.sum(weights)
+
+        return loss
+
+    def objective(train, loss):
+        def of(rate):
+            final = train(loss, begin * np.ones(20), None, rule(rate), steps)
+            return np.sum((1.0 + final) ** 2)
+
+        return grad(of)(0.3)
+
+    found = objective(rl.train, loss_off_by(1e-14 if begin else 1e-16))
+    expected = objective(rl.train, loss_off_by(0.0))
+    npt.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+    if begin:
+        with pytest.raises(rl.ReversalError, match="at step 199"):
+            objective(rl.train, loss_off_by(1e-7))
+
+
 @pytest.mark.parametrize("scale", [1e-300, 1e300])
 def test_the_tolerance_knows_no_scale(scale):
     from revlearn.checks import differ_by_rounding

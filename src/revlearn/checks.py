@@ -120,10 +120,35 @@ def refuse_outer_derivative(values: NDArray, name: Name) -> None:
         ).at(leaf=name if isinstance(name, str) else name(bad))
 
 
-def differ_by_rounding(one: NDArray, other: NDArray, tolerance: float) -> bool:
+def length(vector: NDArray) -> float:
+    """Return the Euclidean norm of a vector of any scale: squares neither overflow nor vanish.
+
+    Examples
+    --------
+    >>> length(np.array([3.0, 4.0])), round(length(np.array([3e200, 4e200])) / 1e200, 9)
+    (5.0, 5.0)
+    """
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        square = float(vector @ vector)
+    if 1e-280 < square < 1e280:
+        return float(np.sqrt(square))
+    largest = float(np.max(np.abs(vector), initial=0.0))
+    if not 0.0 < largest < np.inf:
+        return largest
+    return largest * float(np.linalg.norm(vector / largest))
+
+
+def differ_by_rounding(one: NDArray, other: NDArray, tolerance: float, least: float = 0.0) -> bool:
     """Say whether two vectors differ by at most `tolerance` times the length of the second.
 
-    Their scale does not matter: squares neither overflow nor vanish.
+    Parameters
+    ----------
+    one, other : ndarray
+        Vectors of any scale.
+    tolerance : float
+        Relative difference that is allowed.
+    least : float
+        Length of a difference that is allowed all the same.
 
     Examples
     --------
@@ -132,9 +157,4 @@ def differ_by_rounding(one: NDArray, other: NDArray, tolerance: float) -> bool:
     >>> differ_by_rounding(np.array([1e200, 1.0]), np.array([1.1e200, 1.0]), 1e-9)
     False
     """
-    largest = float(np.max(np.abs(other), initial=0.0))
-    if not 0.0 < largest < np.inf:
-        return bool(np.array_equal(one, other))
-    return bool(
-        np.linalg.norm((one - other) / largest) <= tolerance * np.linalg.norm(other / largest)
-    )
+    return length(one - other) <= max(tolerance * length(other), least)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .checks import first_not_finite, whole_number
+from .checks import first_not_finite, length, whole_number
 from .errors import NonFiniteError
 from .meta_checkpoint import Checkpoint, SoFar
 from .meta_optimizers import (
@@ -155,6 +155,11 @@ def minimize(
         file = Checkpoint(Path(checkpoint), _claim(layout, start, optimizer, settings))
         if file.path.exists():
             so_far = file.read(so_far)
+    if so_far.kept and callback is None:
+        raise ValueError(
+            f"{checkpoint} keeps what a callback returned ({', '.join(so_far.kept)}): hand the "
+            "callback over again, so that nothing is missing from now on"
+        )
     done = len(so_far.values)
     if done > steps:
         raise ValueError(f"{checkpoint} holds {done} meta-iterations, more than {steps}")
@@ -173,7 +178,7 @@ def minimize(
         _refuse_step(x, state, layout, i)
         so_far.x, so_far.state = x, state
         so_far.values.append(value)
-        so_far.norms.append(_norm(gradient))
+        so_far.norms.append(length(gradient))
         so_far.seconds += time.process_time() - started
         if file is not None:
             file.write(so_far)
@@ -210,14 +215,6 @@ def _refuse_step(x: Vector, state: State, layout: Layout, i: int) -> None:
                 "The hypergradient is too large for it: take a shorter step, or divide the "
                 "objective by a constant"
             ).at(leaf=layout.name_of(bad) if np.size(array) == layout.size else None)
-
-
-def _norm(gradient: Vector) -> float:
-    """Return the Euclidean norm, of numbers whose squares overflow or vanish, too."""
-    largest = float(np.max(np.abs(gradient), initial=0.0))
-    if largest == 0.0 or 1e-140 < largest < 1e140:
-        return float(np.linalg.norm(gradient))
-    return largest * float(np.linalg.norm(gradient / largest))
 
 
 def _keep(kept: dict[str, list[NDArray]], arrays: Mapping[str, ArrayLike], i: int) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .checks import (
+    differ_by_rounding,
     first_not_finite,
     refuse_derivatives,
     refuse_outer_derivative,
@@ -30,6 +31,9 @@ from .stores import OnDisk
 Callback = Callable[[int, Nest, Nest, Nest], None]
 # By how much, relative to its length, a gradient may change with the way it is traced.
 _ROUNDING = {"float64": 1e-9, "float32": 1e-4}
+# At an optimum the gradient is what rounding left of numbers that cancelled. They are taken to be
+# of the size of the largest gradient of the run, rounded so many times.
+_ROUNDINGS = 128
 
 
 class Setup:
@@ -58,7 +62,8 @@ class Setup:
         if self.weights.size == 0:
             raise ValueError("there are no weights to train")
         self.gradients = gradients_of(loss, self.weights, self.hyper, compute_dtype)
-        self.rounding = _ROUNDING[np.dtype(compute_dtype).name]
+        dtype = np.dtype(compute_dtype)
+        self._rounding, self._noise = _ROUNDING[dtype.name], _ROUNDINGS * float(np.finfo(dtype).eps)
         self.optimizer = optimizer
         self.fraction_bits = whole_number(fraction_bits, "fraction_bits", 1, 62)
         self.callback = callback
@@ -107,6 +112,20 @@ class Setup:
             hyper=np.zeros(num_hyper),
             schedules={name: np.zeros(shape) for name, shape in schedule_shapes.items()},
         )
+
+    def is_rounding(self, traced: Vector, gradient: Vector, largest: float) -> bool:
+        """Say whether a gradient that was traced differs from the plain one by rounding alone.
+
+        Parameters
+        ----------
+        traced, gradient : ndarray
+            The two gradients.
+        largest : float
+            Length of the largest gradient of the run.
+        """
+        unit = 2.0**-self.fraction_bits * np.sqrt(gradient.size)
+        least = max(self._noise * largest, unit)
+        return differ_by_rounding(traced, gradient, self._rounding, least)
 
     def refuse_step(self, adjoint: Adjoint, t: int) -> None:
         """Raise unless what came through the gradient of step `t` is finite."""

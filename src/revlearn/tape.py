@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from .checks import differ_by_rounding
+from .checks import length
 from .errors import ReversalError, RevlearnError, used_up
 from .fixed_point import checksum
 from .gradients import Vector
@@ -32,11 +32,13 @@ class Tape:
         run: ExactRun,
         start: int,
         gradients: NDArray[np.uint64],
+        largest: float,
     ):
         self._setup, self._hyper, self._schedule_shapes = setup, hyper, schedule_shapes
         self._kept: ExactRun | None = run
         # Checksums: of the state at the start, and of the gradient of each step.
         self._start, self._gradients = start, gradients
+        self._largest = largest  # length of a gradient
 
     @property
     def _run(self) -> ExactRun:
@@ -165,7 +167,7 @@ class Tape:
             # Traced for its derivative, a function may round differently than without: then the
             # step is undone with the very function that went forward.
             traced, gradient = gradient, self._gradient_of_step(t, run.values("weights"))
-            if not differ_by_rounding(traced, gradient, self._setup.rounding):
+            if not self._setup.is_rounding(traced, gradient, self._largest):
                 raise self._irreproducible(t, run.values("weights"))
         run.undo_slots(t, gradient)
         adjoint.add(*pull_back_gradient(run.pull_back_slots(t, gradient, adjoint, cotangent)))
@@ -212,7 +214,8 @@ def record_run(setup: Setup, *arguments: NDArray) -> Tape:
     """Run training forwards on flat arrays, and keep what it takes to go back."""
     run, hyper, shapes = setup.start(*arguments)
     start = checksum(*run.integers.values())
-    gradients = np.zeros(setup.steps, dtype=np.uint64)
+    gradients, largest = np.zeros(setup.steps, dtype=np.uint64), 0.0
     for t, gradient in forwards(setup, run, hyper):
         gradients[t] = checksum_of(gradient)
-    return Tape(setup, hyper, shapes, run, start, gradients)
+        largest = max(largest, length(gradient))
+    return Tape(setup, hyper, shapes, run, start, gradients, largest)

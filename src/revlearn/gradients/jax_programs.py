@@ -103,11 +103,23 @@ def program(
     _refuse_traced(traced.consts)
     programs = _programs_of(loss)
     kind = getattr(loss, "__func__", None), *(layout.key for layout in layouts), weights.dtype
-    text = re.sub(r"0x[0-9a-fA-F]+", "", str(traced.jaxpr))
-    inner = list(map(_contents, _inner_constants(traced.jaxpr)))
-    found = programs.get(kind)
-    if found is None or found.text != text or not all(map(_same, found.inner, inner)):
-        found = _compile(text, traced.jaxpr, [constant.copy() for constant in inner])
+    text, inner = _text(traced.jaxpr), list(_inner_constants(traced.jaxpr))
+    fresh = _compile(traced.jaxpr)
+    if "custom_" in text:
+        # Rules for derivatives are functions, of which a text shows nothing: follow them.
+        derivative = jax.make_jaxpr(lambda *given: fresh.with_product(*given, wrt_hyper=True))(
+            np.zeros_like(weights), weights, hyper, *given, list(traced.consts)
+        )
+        text += _text(derivative.jaxpr)
+        inner += [*derivative.consts, *_inner_constants(derivative.jaxpr)]
+    contents, found = list(map(_contents, inner)), programs.get(kind)
+    if (
+        found is None
+        or found.text != text
+        or not all(map(_same, found.inner, contents))
+        or "callback" in text  # what it calls may be another function
+    ):
+        found = replace(fresh, text=text, inner=[constant.copy() for constant in contents])
     held = found.captured or [None] * len(traced.consts)
     captured = [
         _frozen(constant, variable.aval.dtype, before)
@@ -120,7 +132,13 @@ def program(
     return found
 
 
-def _compile(text: str, jaxpr: Any, inner: list[NDArray]) -> Program:
+def _text(jaxpr: Any) -> str:
+    """Return what is traced as a text, without addresses."""
+    return re.sub(r"0x[0-9a-fA-F]+", "", str(jaxpr))
+
+
+def _compile(jaxpr: Any) -> Program:
+    """Return what compiles a traced loss, once it is called."""
     import jax
 
     def value(weights: Any, hyper: Any, t: Any, constants: Any, captured: Any) -> Any:
@@ -139,9 +157,9 @@ def _compile(text: str, jaxpr: Any, inner: list[NDArray]) -> Program:
         return found, *pullback(cotangent)
 
     return Program(
-        text,
+        "",
         [],
-        inner,
+        [],
         jax.jit(gradient),
         jax.jit(with_product, static_argnames="wrt_hyper"),
         jax.jit(with_pullback, static_argnames="wrt_hyper"),

@@ -77,7 +77,8 @@ class _Buffers:
                 f"at step {self._t} the training loss calls {kind} in training mode, which moves "
                 "its running statistics: a loss must be a pure function of (weights, hyper, t). "
                 "Put the module into evaluation mode with its method eval, make it with "
-                "track_running_stats=False, or take GroupNorm or LayerNorm"
+                "track_running_stats=False, take GroupNorm or LayerNorm, or call "
+                "torch.nn.functional.batch_norm(x, None, None, weight, bias, training=True)"
             )
         for name, buffer in module._buffers.items():
             if buffer is not None and not buffer.is_inference():
@@ -103,7 +104,8 @@ def refuse_closure(value: Any, own: Sequence[Any], t: int) -> None:
             raise ValueError(
                 f"at step {t} the training loss uses a tensor that requires a gradient but was not "
                 f"handed to it, of shape {tuple(variable.shape)}: pass it in `hyper`, so that its "
-                "hypergradient is not lost, or detach it if it is to stay fixed"
+                "hypergradient is not lost, or detach it if it is to stay fixed. If it is made "
+                "inside the loss, for a derivative there, take torch.func.grad for that"
             )
 
 
@@ -125,7 +127,7 @@ def refuse_once_differentiable(value: Any) -> None:
 
 def _graph(value: Any) -> Iterator[Any]:
     """Yield all nodes that a tensor was computed by."""
-    pending, seen = [value.grad_fn], set()
+    pending, seen = [value.grad_fn] * (value.grad_fn is not None), set()
     while pending:
         node = pending.pop()
         yield node

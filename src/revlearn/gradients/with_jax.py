@@ -182,14 +182,10 @@ class JaxGradients:
 
     def _ready(self, weights: Vector, hyper: Vector, t: int) -> tuple[Program, list[Any]]:
         """Return what is compiled, and its arguments."""
-        import jax
-
         arguments: list[Any] = [self._typed(weights), self._typed(hyper), t]
         if self._program is None:
-            self._constants = [
-                jax.numpy.array(value) if isinstance(value, np.ndarray) else value
-                for value in self._layouts[1].constants.values()
-            ]
+            constants = self._layouts[1].constants
+            self._constants = [_whole(value, name) for name, value in constants.items()]
             self._program = program(self._loss, self._layouts, *arguments, self._constants)
         return self._program, [*arguments, self._constants, self._program.captured]
 
@@ -211,6 +207,22 @@ class JaxGradients:
                 "training was called inside jax.jit, vmap or scan: take that off, the training "
                 "loss is compiled anyway"
             ) from None
+
+
+def _whole(value: Any, name: str) -> Any:
+    """Return a constant for JAX, which without its 64-bit mode would cut integers off."""
+    import jax
+
+    if isinstance(value, (int, np.integer, np.ndarray)):
+        numbers = np.asarray(value)
+        cut = numbers.astype(jax.dtypes.canonicalize_dtype(numbers.dtype))
+        if not np.array_equal(cut, numbers):
+            raise ValueError(
+                f"{name} holds {numbers[cut != numbers][0]}, which does not fit the 32 bits that "
+                "JAX has with compute_dtype=numpy.float32: hand on a smaller number, or switch "
+                "jax_enable_x64 on"
+            )
+    return jax.numpy.array(value) if isinstance(value, np.ndarray) else value
 
 
 def _plain(vector: Any) -> Vector:
