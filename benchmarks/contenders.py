@@ -41,6 +41,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--output", type=Path, metavar="FILE.json", help="default: in _build/benchmarks"
     )
+    parser.add_argument(
+        "--keep",
+        type=Path,
+        metavar="FOLDER",
+        default=ROOT / "_build/benchmarks",
+        help="where measurements wait for the command to continue; default: _build/benchmarks",
+    )
     parser.add_argument("--list", action="store_true", help="say who can take part, and stop")
     parser.add_argument(
         "--fresh", action="store_true", help="measure again what this code has measured"
@@ -144,7 +151,8 @@ def main() -> int:
         return 0
     kind = "sweep" if options.sweep is not None else "comparison"
     options.output = options.output or ROOT / f"_build/benchmarks/{options.problem}-{kind}.json"
-    runner = Runner(options.problem, {name: reason for name, reason in reasons.items() if reason})
+    unavailable = {name: reason for name, reason in reasons.items() if reason}
+    runner = Runner(options.problem, unavailable, options.keep)
     if options.fresh:
         runner.forget()
     try:

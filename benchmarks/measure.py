@@ -1,12 +1,13 @@
 """One measurement in a fresh process.
 
-    python benchmarks/measure.py PROBLEM CONTENDER STEPS RESULT.json GRADIENT.npy
+    python benchmarks/measure.py PROBLEM CONTENDER STEPS GRADIENT.npy
 
-Everything is prepared (and compiled) before the clock starts. Memory is the peak of what is
-resident during the run, less what is resident before it. Linux keeps the peak and lets a process
-reset it (`5` into /proc/self/clear_refs), so that neither compiling nor warming up counts, no
-short peak is missed, and nothing slows the run: one process gives time and memory. Elsewhere the
-peak is that of the whole process, preparations included, an upper bound.
+The last line it prints is the result, as JSON. Everything is prepared (and compiled) before the
+clock starts. Memory is the peak of what is resident during the run, less what is resident before
+it. Linux keeps the peak and lets a process reset it (`5` into /proc/self/clear_refs), so that
+neither compiling nor warming up counts, no short peak is missed, and nothing slows the run: one
+process gives time and memory. Elsewhere the peak is that of the whole process, preparations
+included, an upper bound.
 """
 
 from __future__ import annotations
@@ -70,13 +71,12 @@ def measure(problem_name: str, name: str, steps: int) -> tuple[dict, np.ndarray 
 
 
 def main() -> None:
-    problem_name, name, steps, result_file, gradient_file = sys.argv[1:]
+    problem_name, name, steps, gradient_file = sys.argv[1:]
     result, gradient = measure(problem_name, name, int(steps))
     if gradient is not None:
         with replacing(Path(gradient_file)) as partial, partial.open("wb") as file:
             np.save(file, gradient)
-    with replacing(Path(result_file)) as partial:
-        partial.write_text(json.dumps(result))
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ import numpy as np
 from measure import PEAK_METHOD
 from problems import PROBLEMS
 from report import FIXED_POINT_TOLERANCE, FLOAT_TOLERANCE
+from revlearn import whole_files
 from revlearn.results import plain_json
-from revlearn.whole_files import replacing
 
 ROOT = Path(__file__).parents[1]
 # One thread everywhere: NPROC is the number of XLA's, and none is to wait for another of them.
@@ -36,13 +36,13 @@ ENVIRONMENT = {
 
 
 class Runner:
-    """Measures what this code has not measured yet, for one problem."""
+    """Measures what this code has not measured yet, for one problem; keeps it in a folder."""
 
-    def __init__(self, problem: str, unavailable: dict[str, str]):
+    def __init__(self, problem: str, unavailable: dict[str, str], folder: Path):
         self.problem_name, self.problem = problem, PROBLEMS[problem]
         self.unavailable = unavailable
         self.failed: dict[str, str] = {}
-        self._folder = ROOT / "_build/benchmarks" / f"{problem}-{_code()}"
+        self._folder = folder / f"{problem}-{_code()}"
 
     def forget(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -57,19 +57,20 @@ class Runner:
             if name in self.failed:
                 continue
             print(f"[{number}/{len(left)}] {name}, T = {steps} … ", end="", flush=True)
-            target = self._result(name, steps, round_)
             command = [sys.executable, ROOT / "benchmarks/measure.py", self.problem_name, name]
             process = subprocess.run(
-                [*map(str, command), str(steps), target, self._gradient(name, steps)],
+                [*map(str, command), str(steps), self._gradient(name, steps)],
                 capture_output=True,
                 text=True,
                 env=os.environ | ENVIRONMENT,
             )
-            if process.returncode:
+            lines = process.stdout.splitlines()
+            if process.returncode or not lines:
                 self.failed[name] = _last_words(process)
                 print("failed:", self.failed[name])
                 continue
-            result = json.loads(target.read_text())
+            result = json.loads(lines[-1])
+            whole_files.write(self._result(name, steps, round_), lines[-1].encode())
             print(f"{result['seconds']:.2f} s, {result['memory'] / 1e6:.1f} MB over the baseline")
 
     def results(self, name: str, steps: int, repeats: int) -> list[dict]:
@@ -119,7 +120,7 @@ def write(output: Path, content: dict) -> None:
         "threads": 1,
     }
     output.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(output) as partial:
+    with whole_files.replacing(output) as partial:
         partial.write_text(plain_json(header | content) + "\n", encoding="utf-8")
     print(f"\nstored in {output}")
 

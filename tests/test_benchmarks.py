@@ -23,15 +23,18 @@ pytestmark = pytest.mark.xdist_group("benchmarks")
 def run(output, *options):
     command = [sys.executable, ROOT / "benchmarks/contenders.py", "--problem", "tiny"]
     return subprocess.run(
-        [*command, "--repeats", "1", "--output", output, *options], capture_output=True, text=True
+        [*command, "--repeats", "1", "--output", output, "--keep", output.parent, *options],
+        capture_output=True,
+        text=True,
     )
 
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory):
     output = tmp_path_factory.mktemp("benchmarks") / "tiny.json"
-    process = run(output, "--fresh")
+    process = run(output)
     assert process.returncode == 0, process.stdout + process.stderr
+    assert "[1/" in process.stdout
     return output
 
 
